@@ -1,0 +1,62 @@
+//! Every default of the language, a named constant with its reason; nowhere else in the crate is there one.
+//! `portway config show --defaults` and `config/reference.yaml` print these.
+
+use std::time::Duration;
+
+use crate::units::ByteSize;
+
+/// Where a file without `listen` listens: the port that needs no privileges and that people try first.
+pub const LISTEN: &str = ":8080";
+/// The admin listener: loopback only, since it can drain the process.
+pub const ADMIN: &str = "127.0.0.1:9900";
+/// A service without `route` takes everything.
+pub const ROUTE: &str = "/";
+
+/// Open downstream connections: well below the usual hard limit of 1,048,576 descriptors, two per request.
+pub const LIMIT_CONNECTIONS: u32 = 100_000;
+/// Request line and headers: four times what browsers and their cookies reach.
+pub const LIMIT_HEADER_BYTES: ByteSize = ByteSize::kib(32);
+/// Header fields: hyper parses up to 100 without a heap allocation.
+pub const LIMIT_HEADER_COUNT: u32 = 100;
+/// From the first byte to the end of the header block: generous on a bad radio link, short for a slow-header attack.
+pub const LIMIT_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle client connections: nginx's figure, above the 60 s of common cloud balancers in front.
+pub const LIMIT_KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// Slowest body: below any radio link, above a slow-body attack's byte per second.
+pub const LIMIT_MIN_BODY_RATE: ByteSize = ByteSize(240);
+
+/// SIGTERM closes the listeners at once; an orchestrator that needs time to notice sets a delay.
+pub const SHUTDOWN_DELAY: Duration = Duration::ZERO;
+/// Open requests may finish: equal to the default of `drain` and to gunicorn's `graceful_timeout`.
+pub const SHUTDOWN_DRAIN: Duration = Duration::from_secs(30);
+
+/// Whole request: what browsers and the usual balancers in front tolerate.
+pub const TIMEOUT: Duration = Duration::from_secs(60);
+/// A TCP handshake inside a data centre takes a millisecond; a lost SYN is sent again after one second.
+pub const TIMEOUT_CONNECT: Duration = Duration::from_secs(1);
+/// To the response head: gunicorn kills a sync worker after the same 30 s.
+pub const TIMEOUT_RESPONSE: Duration = Duration::from_secs(30);
+/// No byte either way, WebSockets included.
+pub const TIMEOUT_IDLE: Duration = Duration::from_secs(300);
+
+/// Waiting requests per service: a second's worth for a small service.
+pub const QUEUE_SIZE: u32 = 100;
+/// A request that waited a second for a worker is better told to come back.
+pub const QUEUE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Below gunicorn's keep-alive of 2 s, so that its close does not meet our next request.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_millis(1500);
+/// Old connections are replaced, so that a moved name is noticed.
+pub const KEEPALIVE_MAX_AGE: Duration = Duration::from_secs(300);
+
+/// Read before a backend is taken: the forms and JSON of ordinary requests.
+pub const BUFFER_REQUEST: ByteSize = ByteSize::mib(1);
+/// Read ahead of a slow client: an ordinary page.
+pub const BUFFER_RESPONSE: ByteSize = ByteSize::kib(256);
+/// Larger requests get 413.
+pub const MAX_BODY: ByteSize = ByteSize::mib(100);
+
+/// Smaller responses cost more to compress than they save.
+pub const COMPRESSION_MIN_SIZE: ByteSize = ByteSize::kib(1);
+/// How long a browser remembers a CORS preflight: Chrome's own cap is 2 h, Firefox's 24 h.
+pub const CORS_MAX_AGE: Duration = Duration::from_secs(600);

@@ -1,0 +1,2 @@
+//! The `portway` command.
+fn main() {}
