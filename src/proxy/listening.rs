@@ -1,0 +1,54 @@
+//! What all connections of one listener share, made once when it is bound.
+//! It promises values that a request only has to clone. It accepts nothing: the worker does.
+
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use http::HeaderValue;
+
+use crate::config::checked::Listener;
+use crate::telemetry::metrics::ListenerMetrics;
+
+/// A listener as its connections see it.
+pub(crate) struct ListenerContext {
+    /// As the configuration names it.
+    pub(crate) address: String,
+    /// For `X-Forwarded-Port`; `None` for a unix socket.
+    pub(crate) port: Option<HeaderValue>,
+    /// `http` or, later, `https`.
+    pub(crate) scheme: &'static str,
+    /// Its counters.
+    pub(crate) metrics: ListenerMetrics,
+    /// Its own cap; `u32::MAX` is none.
+    connections_max: u32,
+    connections: AtomicU32,
+}
+
+impl ListenerContext {
+    pub(crate) fn new(listener: &Listener, port: Option<u16>, metrics: ListenerMetrics) -> Self {
+        Self {
+            address: listener.address.to_string(),
+            port: port.map(HeaderValue::from),
+            scheme: "http",
+            metrics,
+            connections_max: listener.max_connections.map_or(u32::MAX, |limit| limit.get()),
+            connections: AtomicU32::new(0),
+        }
+    }
+
+    /// Open connections.
+    pub(crate) fn connections(&self) -> u32 {
+        self.connections.load(Relaxed)
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.connections() < self.connections_max
+    }
+
+    pub(crate) fn entered(&self) {
+        self.connections.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn left(&self) {
+        self.connections.fetch_sub(1, Relaxed);
+    }
+}
