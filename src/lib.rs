@@ -2,6 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod error;
+pub mod lifecycle;
+pub mod telemetry;
 pub mod units;
