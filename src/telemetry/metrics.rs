@@ -41,10 +41,12 @@ pub struct Metrics {
     config: ConfigGauges,
     unrouted: Arc<ServiceMetrics>,
     services: Mutex<Registered<ServiceName, Arc<ServiceMetrics>>>,
-    backends: Mutex<Registered<(ServiceName, Box<str>), Arc<BackendMetrics>>>,
+    backends: Mutex<Registered<BackendKey, Arc<BackendMetrics>>>,
     watched: Mutex<Registered<WatchKey, Box<ReadGauge>>>,
 }
 
+/// Service and address.
+type BackendKey = (ServiceName, Box<str>);
 type WatchKey = (Gauge, Vec<String>);
 type ReadGauge = dyn Fn() -> Option<f64> + Send + Sync;
 
