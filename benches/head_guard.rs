@@ -12,7 +12,8 @@ use portway::http::head_guard::{HeadGuard, HeadLimits, Verdict};
 const LIMITS: HeadLimits = HeadLimits { header_bytes: 32 * 1024, header_count: 100, target_bytes: 8 * 1024 };
 
 const TINY: &[u8] = b"GET / HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n\r\n";
-const TYPICAL: &[u8] = b"GET /api/items?page=2 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
+const TYPICAL: &[u8] =
+    b"GET /api/items?page=2 HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\
     Accept-Encoding: gzip, deflate\r\nConnection: keep-alive\r\n\r\n";
 const POST: &[u8] = b"POST /api/orders HTTP/1.1\r\nHost: shop.example.com\r\nUser-Agent: python-requests/2.32.3\r\nAccept-Encoding: gzip, deflate\r\n\
     Accept: */*\r\nConnection: keep-alive\r\nContent-Type: application/json\r\nAuthorization: Bearer eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.e30.Et9HFtf9R3\r\n\
@@ -47,7 +48,12 @@ fn heads(c: &mut Criterion) {
             pass(&mut guard, second);
         });
     });
-    let chunked = [b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4000\r\n".as_slice(), &[b'x'; 0x4000], b"\r\n0\r\n\r\n"].concat();
+    let chunked = [
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n4000\r\n".as_slice(),
+        &[b'x'; 0x4000],
+        b"\r\n0\r\n\r\n",
+    ]
+    .concat();
     group.throughput(Throughput::Bytes(chunked.len() as u64));
     group.bench_function("chunked 16 KiB", |b| {
         let mut guard = HeadGuard::new(LIMITS);

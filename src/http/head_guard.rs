@@ -8,6 +8,7 @@ mod fast;
 mod fields;
 mod framing_fields;
 mod request_line;
+mod words;
 
 use self::chunks::Chunks;
 use self::fields::{Fields, Refusal, Section};
@@ -267,3 +268,6 @@ impl Head {
         n_fields.map(|n_fields| Ok((n_line + n_fields, fields.framing().framing(*version)?))).transpose()
     }
 }
+
+#[cfg(test)]
+mod tests;

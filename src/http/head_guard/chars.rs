@@ -57,7 +57,16 @@ const fn classes() -> [u8; 256] {
 /// `value` without the optional white space of RFC 9110 §5.6.3 around it.
 pub(super) fn trim_ows(value: &[u8]) -> &[u8] {
     let is_ows = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let start = value.iter().position(|byte| !is_ows(byte)).unwrap_or(value.len());
-    let end = value.iter().rposition(|byte| !is_ows(byte)).map_or(start, |last| last + 1);
-    &value[start..end]
+    let mut value = value;
+    while let [first, rest @ ..] = value
+        && is_ows(first)
+    {
+        value = rest;
+    }
+    while let [rest @ .., last] = value
+        && is_ows(last)
+    {
+        value = rest;
+    }
+    value
 }
