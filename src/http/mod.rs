@@ -1,0 +1,5 @@
+//! HTTP facts: what a gateway must check, remove, add and say, whatever the route.
+//! Pure: bytes and header maps in, verdicts out; no socket, no clock, no runtime.
+//! It knows no routes and no backends.
+
+pub mod head_guard;
