@@ -4,18 +4,18 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
 use crate::error::ProxyError;
+use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::upstream::{Upstream, kind_of};
-use crate::runtime::service::Lease;
 
 /// The upstream half of a response.
 pub(crate) struct Relay {
@@ -30,12 +30,13 @@ pub(crate) struct Relay {
 /// What is given back when the last byte is here.
 pub(crate) struct Source {
     pub(crate) upstream: Box<Upstream>,
-    pub(crate) lease: Lease,
+    pub(crate) attempt: Attempt,
+    pub(crate) status: StatusCode,
 }
 
 impl Relay {
     pub(crate) fn new(source: Source, incoming: Incoming) -> Self {
-        let ahead_bytes_max = source.lease.service.policy.buffer.response.as_usize();
+        let ahead_bytes_max = source.attempt.service().policy.buffer.response.as_usize();
         Self { source: Some(source), incoming, ahead: VecDeque::new(), ahead_bytes: 0, ahead_bytes_max, failure: None }
     }
 
@@ -97,8 +98,11 @@ impl Relay {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.source = None; // a connection that broke in mid-body is not kept
-                Poll::Ready(Some(Err(ProxyError::new(kind_of(&error), error))))
+                let kind = kind_of(&error);
+                if let Some(Source { attempt, .. }) = self.source.take() {
+                    attempt.fail(kind); // its connection broke in mid-body and is not kept
+                }
+                Poll::Ready(Some(Err(ProxyError::new(kind, error))))
             }
             None => {
                 self.release(connection);
@@ -108,9 +112,9 @@ impl Relay {
     }
 
     fn release(&mut self, connection: &Connection) {
-        if let Some(Source { upstream, lease }) = self.source.take() {
+        if let Some(Source { upstream, attempt, status }) = self.source.take() {
             connection.worker.pools.give(upstream);
-            drop(lease);
+            attempt.complete(status);
         }
     }
 }
@@ -119,41 +123,35 @@ fn data_len(frame: &Frame<Bytes>) -> usize {
     frame.data_ref().map_or(0, Bytes::len)
 }
 
-/// Reads what is there of a response at once. Most responses are here whole with their head.
-pub(crate) enum Head {
+/// How a response body starts. Most responses are here whole with their head.
+pub(crate) enum Start {
     /// The whole body; its backend is free already.
-    Whole(Option<Bytes>),
+    Whole(Bytes),
     /// The body goes on.
     Open(Relay),
 }
 
-impl Head {
-    /// Begins the body of a response: polls once, without waiting.
-    pub(crate) fn begin(source: Source, incoming: Incoming, connection: &Arc<Connection>) -> Self {
+impl Start {
+    /// Takes what is there, without waiting.
+    pub(crate) fn of(source: Source, incoming: Incoming, connection: &Connection) -> Self {
         let mut relay = Relay::new(source, incoming);
         if relay.incoming.is_end_stream() {
             relay.release(connection);
-            return Head::Whole(None);
+            return Start::Whole(Bytes::new());
         }
-        let mut noop = Context::from_waker(Waker::noop());
-        if let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut relay.incoming).poll_frame(&mut noop) {
-            let whole = relay.incoming.is_end_stream();
-            match frame.into_data() {
-                Ok(data) if whole => {
-                    relay.release(connection);
-                    return Head::Whole(Some(data));
-                }
-                Ok(data) => relay.push_ahead(Frame::data(data)),
-                Err(other) => relay.push_ahead(other),
+        let mut nobody = Context::from_waker(Waker::noop());
+        let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut relay.incoming).poll_frame(&mut nobody) else {
+            return Start::Open(relay);
+        };
+        if relay.incoming.is_end_stream() {
+            relay.release(connection);
+            if let Ok(data) = frame.into_data() {
+                return Start::Whole(data);
             }
+            return Start::Open(relay);
         }
-        Head::Open(relay)
-    }
-}
-
-impl Relay {
-    fn push_ahead(&mut self, frame: Frame<Bytes>) {
-        self.ahead_bytes += data_len(&frame);
-        self.ahead.push_back(frame);
+        relay.ahead_bytes += data_len(&frame);
+        relay.ahead.push_back(frame);
+        Start::Open(relay)
     }
 }

@@ -9,14 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 
 use crate::error::FailureKind;
 use crate::lifecycle::clock;
 use crate::net::stream::Stream;
+use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Exchange;
-use crate::runtime::service::Lease;
 
 /// Per direction. WebSocket messages are small; idle tunnels are many.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -26,7 +27,7 @@ pub(crate) struct Tunnel {
     pub(crate) upstream: Stream,
     /// What the backend sent right behind its 101.
     pub(crate) early: Bytes,
-    pub(crate) lease: Lease,
+    pub(crate) attempt: Attempt,
     /// Set when the 101 goes down: the tunnel is the exchange's body.
     pub(crate) exchange: Option<Box<Exchange>>,
 }
@@ -34,8 +35,8 @@ pub(crate) struct Tunnel {
 impl Tunnel {
     /// Copies until the end. `early` is what the client sent right behind its request.
     pub(crate) async fn run(self: Box<Self>, client: Stream, early: Bytes, connection: &Arc<Connection>) {
-        let Tunnel { upstream, early: early_down, lease, exchange } = *self;
-        let policy = &lease.service.policy;
+        let Tunnel { upstream, early: early_down, attempt, exchange } = *self;
+        let policy = &attempt.service().policy;
         connection.activity.enter_tunnel(clock::now());
         connection.activity.limit_silence(policy.timeouts.idle);
         let mut client = Counted { stream: client, bytes: &connection.activity.bytes_in };
@@ -49,8 +50,8 @@ impl Tunnel {
             ended = copied => ended.map(drop),
             () = connection.ordered() => Err(io::ErrorKind::TimedOut.into()),
         };
+        attempt.complete(StatusCode::SWITCHING_PROTOCOLS);
         if let Some(mut exchange) = exchange {
-            exchange.bytes_in += early.len() as u64;
             exchange.bytes_out += early_down.len() as u64 + connection.activity.bytes_upstream.load(Relaxed);
             if let Err(error) = ended {
                 exchange.fail(kind_of(&error));
