@@ -165,13 +165,15 @@ async fn s43_a_response_that_fits_the_buffer_frees_the_backend_before_the_client
 
 #[tokio::test]
 async fn s44_a_silent_websocket_ends_on_both_sides_by_the_idle_timeout() {
-    let switched = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n".to_vec();
-    let origin = Origin::start(move |_| vec![Act::Send(switched.clone()), Act::Echo]).await;
+    // Key and answer are the example of RFC 6455 §1.3.
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let origin = Origin::start(move |_| vec![Act::Send(switched.into()), Act::Echo]).await;
     let portway = Portway::start(&one_backend("", ", timeouts: { idle: 1s }", &origin)).await;
     let mut client = portway.connect().await;
-    client
-        .send("GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n")
-        .await;
+    let upgrade = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.send(upgrade).await;
     assert!(client.head().await.starts_with("HTTP/1.1 101 "));
     client.send("ping").await;
     assert_eq!(client.bytes(4).await, b"ping");

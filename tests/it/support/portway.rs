@@ -2,6 +2,7 @@
 //! It promises a process that is ready, on ports of its own, with its log and access log at hand, gone with the value.
 //! It does not link the library: what a user cannot reach, a suite cannot either.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus, Stdio};
@@ -62,10 +63,10 @@ impl Portway {
         fs::write(&file, with_addresses(launch.yaml, address, admin)).expect("the scratch directory can be written");
         let log = |name: &str| File::create(scratch.0.join(name)).expect("the scratch directory can be written");
         let mut command = match launch.files_max {
-            None => Command::new(env!("CARGO_BIN_EXE_portway")),
+            None => Command::new(binary()),
             Some(max) => {
                 let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={max}")).arg(env!("CARGO_BIN_EXE_portway"));
+                command.arg(format!("--nofile={max}")).arg(binary());
                 command
             }
         };
@@ -168,6 +169,11 @@ impl Portway {
     pub(crate) fn directory(&self) -> &std::path::Path {
         &self.scratch.0
     }
+}
+
+/// The binary that cargo built for this test program, or the one that `PORTWAY_BIN` names: a release build, say.
+fn binary() -> OsString {
+    std::env::var_os("PORTWAY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_portway").into())
 }
 
 fn with_addresses(yaml: &str, address: SocketAddr, admin: SocketAddr) -> String {
