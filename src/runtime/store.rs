@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
 
 use crate::runtime::snapshot::Snapshot;
 
@@ -11,12 +12,13 @@ use crate::runtime::snapshot::Snapshot;
 #[derive(Debug)]
 pub struct Store<S> {
     current: ArcSwap<Snapshot<S>>,
+    resolution: Notify,
 }
 
 impl<S> Store<S> {
     /// A store that begins with `snapshot`.
     pub fn new(snapshot: Snapshot<S>) -> Self {
-        Self { current: ArcSwap::from_pointee(snapshot) }
+        Self { current: ArcSwap::from_pointee(snapshot), resolution: Notify::new() }
     }
 
     /// The current snapshot for a moment: not to be held across an `.await`.
@@ -27,6 +29,16 @@ impl<S> Store<S> {
     /// The current snapshot to keep.
     pub fn load_full(&self) -> Arc<Snapshot<S>> {
         self.current.load_full()
+    }
+
+    /// Says that an address did not answer: the names should be resolved again soon.
+    pub fn want_resolution(&self) {
+        self.resolution.notify_one();
+    }
+
+    /// Waits until somebody wants the names resolved.
+    pub async fn resolution_wanted(&self) {
+        self.resolution.notified().await;
     }
 
     /// Replaces the snapshot; requests that began with the old one end with it.
