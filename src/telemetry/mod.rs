@@ -11,3 +11,4 @@ pub mod metrics;
 pub mod request_id;
 pub mod shards;
 pub mod trace;
+pub mod window;

@@ -86,10 +86,25 @@ impl ServiceReading {
         self.by_class.iter().sum()
     }
 
+    /// What was counted after `earlier` was read.
+    pub fn since(&self, earlier: &ServiceReading) -> ServiceReading {
+        ServiceReading {
+            by_class: difference(&self.by_class, &earlier.by_class),
+            queue_full: self.queue_full.wrapping_sub(earlier.queue_full),
+            queue_timeout: self.queue_timeout.wrapping_sub(earlier.queue_timeout),
+            retries: difference(&self.retries, &earlier.retries),
+            duration: self.duration.since(&earlier.duration),
+        }
+    }
+
     /// Requests that ended with 5xx.
     pub fn errors(&self) -> u64 {
         self.by_class[4]
     }
+}
+
+fn difference<const N: usize>(later: &[u64; N], earlier: &[u64; N]) -> [u64; N] {
+    std::array::from_fn(|idx| later[idx].wrapping_sub(earlier[idx]))
 }
 
 /// Counters of one backend of one service.
