@@ -12,6 +12,9 @@ pub const ADMIN: &str = "127.0.0.1:9900";
 /// A service without `route` takes everything.
 pub const ROUTE: &str = "/";
 
+/// A redirect without `status` is temporary: a browser remembers a permanent one long after the mistake is undone.
+pub const REDIRECT_STATUS: u16 = 302;
+
 /// Open downstream connections: well below the usual hard limit of 1,048,576 descriptors, two per request.
 pub const LIMIT_CONNECTIONS: u32 = 100_000;
 /// Request line and headers: four times what browsers and their cookies reach.

@@ -2,4 +2,18 @@
 //! No tokio, no sockets, no clock: what is here can run in `portway check`.
 
 pub mod checked;
+pub mod decode;
 pub mod defaults;
+pub mod diagnostic;
+pub mod expand;
+pub mod include;
+pub mod load;
+pub mod quantity;
+pub mod raw;
+pub mod render;
+pub mod scalar;
+pub mod schema;
+pub mod show;
+pub mod source;
+pub mod tree;
+pub mod validate;

@@ -1,0 +1,233 @@
+//! Reads a configuration: the file, what it includes, its variables; and writes YAML.
+//! Promises every mistake of all files at once. The one place that names the YAML crate `serde_yaml`.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::checked;
+use super::decode::{Decode, Decoder};
+use super::diagnostic::{Diagnostics, Report};
+use super::expand::Environment;
+use super::include::{self, PatternError};
+use super::raw::{self, kind};
+use super::scalar::Scalar;
+use super::source::{Sources, Span};
+use super::tree::{self, FILE_BYTES_MAX, Node};
+use super::validate;
+
+/// A configuration that may run.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What runs.
+    pub config: checked::Config,
+    /// What was typed, included services among it, for `config show`.
+    pub raw: raw::Config,
+    /// What is odd about it; never an error.
+    pub warnings: Diagnostics,
+    /// Every file that was read, the main one first.
+    pub files: Vec<PathBuf>,
+}
+
+/// Reads a file and what it includes.
+pub fn read(path: &Path, environment: &dyn Environment) -> Result<Loaded, Diagnostics> {
+    let mut reading = Reading::new(environment, &path.display().to_string());
+    let tree = reading.file(path, None);
+    reading.finish(tree, path)
+}
+
+/// Reads a text as if it stood in a file of that name; `include` is relative to it.
+pub fn parse(text: &str, file_name: &str, environment: &dyn Environment) -> Result<Loaded, Diagnostics> {
+    let mut reading = Reading::new(environment, file_name);
+    let tree = match text.len() > FILE_BYTES_MAX {
+        true => reading.too_large(file_name, None),
+        false => reading.text(file_name, text.to_owned()),
+    };
+    reading.finish(tree, Path::new(file_name))
+}
+
+/// Anything that serde can write, as YAML; what is `None` is left out.
+pub fn to_yaml(value: &impl Serialize) -> String {
+    let value = serde_yaml::to_value(value).expect("the raw configuration has text keys only");
+    let mut text = serde_yaml::to_string(&without_nulls(value)).expect("a YAML value can be written");
+    text.truncate(text.trim_end().len());
+    text + "\n"
+}
+
+fn without_nulls(value: serde_yaml::Value) -> serde_yaml::Value {
+    use serde_yaml::Value;
+    match value {
+        Value::Mapping(entries) => {
+            let entries = entries.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Mapping(entries.map(|(key, value)| (key, without_nulls(value))).collect())
+        }
+        Value::Sequence(items) => Value::Sequence(items.into_iter().map(without_nulls).collect()),
+        scalar => scalar,
+    }
+}
+
+/// What gathers while files are read.
+struct Reading<'a> {
+    environment: &'a dyn Environment,
+    name: String,
+    sources: Sources,
+    report: Report,
+    trees: Vec<Node>,
+    files: Vec<PathBuf>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(environment: &'a dyn Environment, name: &str) -> Self {
+        let (sources, report) = (Sources::default(), Report::default());
+        Self { environment, name: name.to_owned(), sources, report, trees: Vec::new(), files: Vec::new() }
+    }
+
+    /// The tree of a file; `named_at` is where another file names it.
+    fn file(&mut self, path: &Path, named_at: Option<Span>) -> Option<usize> {
+        self.files.push(path.to_owned());
+        let name = path.display().to_string();
+        let bytes = match read_at_most(path, FILE_BYTES_MAX + 1) {
+            Ok(bytes) if bytes.len() > FILE_BYTES_MAX => return self.too_large(&name, named_at),
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let help = match error.kind() {
+                    io::ErrorKind::NotFound => "`portway init` writes a file to begin with",
+                    io::ErrorKind::PermissionDenied => "may this user read it, and its folder?",
+                    io::ErrorKind::IsADirectory => "name the file in it",
+                    _ => "",
+                };
+                self.report.error(
+                    named_at.unwrap_or(Span::NONE),
+                    format!("cannot read {name}: {}", reason(&error)),
+                    help,
+                );
+                return None;
+            }
+        };
+        match String::from_utf8(bytes) {
+            Ok(text) => self.text(&name, text),
+            Err(error) => self.not_utf8(&name, &error),
+        }
+    }
+
+    fn text(&mut self, name: &str, text: String) -> Option<usize> {
+        let file = self.sources.add(name, text.clone());
+        let tree = tree::parse(file, &text, &mut self.report);
+        let is_empty = tree.as_ref().is_some_and(Node::is_null) || (tree.is_none() && !self.report.has_errors());
+        if is_empty {
+            let help = "the smallest configuration is: services: { web: { backends: [\"127.0.0.1:5000\"] } }";
+            self.report.error(Span::new(file, 0..0), format!("{name} is empty"), help);
+            return None;
+        }
+        self.trees.push(tree?);
+        Some(self.trees.len() - 1)
+    }
+
+    fn too_large(&mut self, name: &str, named_at: Option<Span>) -> Option<usize> {
+        let message = format!("{name} is larger than {} KiB", FILE_BYTES_MAX / 1024);
+        let help = "is this the right file? If it is, spread its services over several and `include` them";
+        self.report.error(named_at.unwrap_or(Span::NONE), message, help);
+        None
+    }
+
+    fn not_utf8(&mut self, name: &str, error: &std::string::FromUtf8Error) -> Option<usize> {
+        let bytes = error.as_bytes();
+        let (message, at) = match bytes {
+            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("the file is UTF-16, not UTF-8", 0),
+            _ => ("the file is not UTF-8 from here on", error.utf8_error().valid_up_to()),
+        };
+        let file = self.sources.add(name, String::from_utf8_lossy(bytes).into_owned());
+        self.report.error(Span::new(file, at..at), message, "save it as UTF-8");
+        None
+    }
+
+    fn decode<T: Decode>(&mut self, tree_idx: usize) -> Option<T> {
+        T::decode(&self.trees[tree_idx], &mut Decoder::new(self.environment, &mut self.report))
+    }
+
+    fn finish(mut self, tree_idx: Option<usize>, path: &Path) -> Result<Loaded, Diagnostics> {
+        let raw = tree_idx.and_then(|idx| self.decode::<raw::Config>(idx));
+        let loaded = raw.and_then(|mut raw| {
+            self.include(&mut raw, path);
+            let config = validate::validate(&raw, &mut self.report)?;
+            Some((config, raw))
+        });
+        let Reading { name, sources, report, trees, files, .. } = self;
+        let is_refused = report.has_errors();
+        let diagnostics = report.finish(sources, &trees, &name);
+        match loaded {
+            Some((config, raw)) if !is_refused => Ok(Loaded { config, raw, warnings: diagnostics, files }),
+            _ => Err(diagnostics),
+        }
+    }
+
+    /// Adds the services of the included files.
+    fn include(&mut self, raw: &mut raw::Config, path: &Path) {
+        let base = path.parent().unwrap_or(Path::new(""));
+        let patterns = raw.include.clone().unwrap_or_default();
+        let mut services = raw.services.take().unwrap_or_default();
+        let mut places: HashMap<String, Span> =
+            services.0.iter().map(|named| (named.name.clone(), named.span)).collect();
+        for (file, named_at) in patterns.iter().flat_map(|pattern| self.matching(base, pattern)).collect::<Vec<_>>() {
+            if self.files.contains(&file) {
+                continue;
+            }
+            let tree_idx = self.file(&file, Some(named_at));
+            let included = tree_idx.and_then(|idx| self.decode::<raw::Included>(idx));
+            for named in included.and_then(|included| included.services).unwrap_or_default().0 {
+                if let Some(&first) = places.get(&named.name) {
+                    let message = format!("two files have a service `{}`", named.name);
+                    self.report.error(named.span, message, "again here; rename one of them");
+                    self.report.also(named.span, first, "first here");
+                    continue;
+                }
+                places.insert(named.name.clone(), named.span);
+                services.0.push(named);
+            }
+        }
+        raw.services = Some(services);
+    }
+
+    fn matching(&mut self, base: &Path, pattern: &Scalar<kind::Text>) -> Vec<(PathBuf, Span)> {
+        let span = pattern.span();
+        let shown = pattern.shown();
+        let found = include::files(base, pattern.value());
+        let (message, help) = match found {
+            Ok(files) if files.is_empty() => {
+                let message = format!("no file matches \"{shown}\"");
+                self.report.warning(span, message, "it is looked for relative to this file");
+                return Vec::new();
+            }
+            Ok(files) => return files.into_iter().map(|file| (file, span)).collect(),
+            Err(PatternError::WildcardInFolder) => (
+                format!("\"{shown}\" has a wildcard in a folder's name"),
+                "wildcards are for the file's name; list the folders",
+            ),
+            Err(PatternError::TooMany) => {
+                (format!("\"{shown}\" matches more than {} files", include::FILES_MAX), "use a narrower pattern")
+            }
+            Err(PatternError::Folder(error)) => (
+                format!("cannot list the folder of \"{shown}\": {}", reason(&error)),
+                "it is looked for relative to this file",
+            ),
+        };
+        self.report.error(span, message, help);
+        Vec::new()
+    }
+}
+
+/// What the system said, without its error number.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.as_str(), |(reason, _)| reason).to_lowercase()
+}
+
+/// Never more than a little above the limit: the "file" may be an endless device.
+fn read_at_most(path: &Path, n_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(n_bytes as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}

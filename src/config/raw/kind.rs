@@ -1,0 +1,147 @@
+//! What each scalar of the language should look like, for messages and for the JSON Schema.
+//! Promises that every word listed here is one that `validate` takes. Parses nothing.
+
+use crate::config::scalar::{Json, Kind};
+
+/// Any text.
+pub enum Text {}
+
+/// Where something listens: `host:port` and its relatives.
+pub enum Address {}
+
+/// An address or a network.
+pub enum Network {}
+
+/// A path.
+pub enum Path {}
+
+/// The short form of a route.
+pub enum Route {}
+
+/// A method.
+pub enum Method {}
+
+/// A time span with its unit.
+pub enum Duration {}
+
+/// A number of bytes with its unit.
+pub enum Size {}
+
+/// A number of bytes with its unit, or `off`.
+pub enum SizeOrOff {}
+
+/// A whole number.
+pub enum Count {}
+
+/// A whole number, or `unlimited`.
+pub enum Cap {}
+
+/// Yes or no.
+pub enum Flag {}
+
+/// How connections find a worker.
+pub enum Accept {}
+
+/// An HTTP version.
+pub enum Protocol {}
+
+/// A log format.
+pub enum LogFormat {}
+
+/// Which requests are logged.
+pub enum LogFilter {}
+
+/// A balancing algorithm.
+pub enum Balance {}
+
+/// A part of the request that needs no name.
+pub enum HashWord {}
+
+impl Kind for Text {
+    const EXPECTED: &'static str = "text";
+}
+
+impl Kind for Address {
+    const EXPECTED: &'static str = "an address such as 127.0.0.1:8080";
+}
+
+impl Kind for Network {
+    const EXPECTED: &'static str = "an address or a network such as 10.0.0.0/8";
+}
+
+impl Kind for Path {
+    const EXPECTED: &'static str = "a path such as /api";
+    const PATTERN: &'static str = r"^/";
+}
+
+impl Kind for Route {
+    const EXPECTED: &'static str = "a route such as shop.example.com/api";
+    const PATTERN: &'static str = r"/";
+}
+
+impl Kind for Method {
+    const EXPECTED: &'static str = "a method such as GET";
+    const PATTERN: &'static str = r"^[A-Za-z-]+$";
+}
+
+impl Kind for Duration {
+    const EXPECTED: &'static str = "a duration such as 2s";
+    const PATTERN: &'static str = r"^([0-9.]+ *(d|h|m|s|ms|us|ns))+$|^0$";
+}
+
+impl Kind for Size {
+    const EXPECTED: &'static str = "a size such as 64KiB";
+    const PATTERN: &'static str = r"^[0-9.]+ *([KMG]iB?|[kMG]B?|B)$|^0$";
+}
+
+impl Kind for SizeOrOff {
+    const EXPECTED: &'static str = "a size such as 240B, or off";
+    const PATTERN: &'static str = r"^[0-9.]+ *([KMG]iB?|[kMG]B?|B)$|^0$|^off$";
+    const JSON: Json = Json::StringOrFalse;
+}
+
+impl Kind for Count {
+    const EXPECTED: &'static str = "a whole number";
+    const JSON: Json = Json::Number;
+}
+
+impl Kind for Cap {
+    const EXPECTED: &'static str = "a whole number, or unlimited";
+    const WORDS: &'static [&'static str] = &["unlimited"];
+    const JSON: Json = Json::Number;
+}
+
+impl Kind for Flag {
+    const EXPECTED: &'static str = "true or false";
+    const JSON: Json = Json::Bool;
+}
+
+impl Kind for Accept {
+    const EXPECTED: &'static str = "kernel or balanced";
+    const WORDS: &'static [&'static str] = &["kernel", "balanced"];
+}
+
+impl Kind for Protocol {
+    const EXPECTED: &'static str = "http1 or auto";
+    const WORDS: &'static [&'static str] = &["http1", "auto"];
+}
+
+impl Kind for LogFormat {
+    const EXPECTED: &'static str = "json or combined";
+    const WORDS: &'static [&'static str] = &["json", "combined"];
+}
+
+impl Kind for LogFilter {
+    const EXPECTED: &'static str = "all or errors";
+    const WORDS: &'static [&'static str] = &["all", "errors"];
+}
+
+impl Kind for Balance {
+    const EXPECTED: &'static str = "least_requests, peak_ewma, round_robin, random or { hash: … }";
+    const WORDS: &'static [&'static str] = &["least_requests", "peak_ewma", "round_robin", "random"];
+}
+
+impl Kind for HashWord {
+    const EXPECTED: &'static str = "ip, path, or one of { header }, { cookie }, { query }";
+    const WORDS: &'static [&'static str] = &["ip", "path"];
+}

@@ -1,0 +1,155 @@
+//! A value as it was typed: its text, its text with variables replaced, and its place.
+//! The type parameter says what the text should look like, for messages and for the JSON Schema. Parses nothing.
+
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Serialize, Serializer};
+
+use super::source::Span;
+use super::tree::Style;
+
+/// One scalar of kind `K`.
+pub struct Scalar<K> {
+    typed: String,
+    value: String,
+    style: Style,
+    span: Span,
+    kind: PhantomData<fn() -> K>,
+}
+
+/// What a scalar should look like.
+pub trait Kind {
+    /// What messages call it, after "must be": `a duration such as 2s`.
+    const EXPECTED: &'static str;
+    /// The words that it may be; empty if there is more than words.
+    const WORDS: &'static [&'static str] = &[];
+    /// A regular expression that editors check; empty for none.
+    const PATTERN: &'static str = "";
+    /// Which JSON types an editor should take besides a string.
+    const JSON: Json = Json::String;
+}
+
+/// A JSON type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Json {
+    /// Text only.
+    String,
+    /// A whole number, or text with a variable.
+    Number,
+    /// True or false, or text with a variable.
+    Bool,
+    /// Text or `false`, for what `off` turns off.
+    StringOrFalse,
+}
+
+impl<K> Scalar<K> {
+    /// What the tree holds, with its variables replaced.
+    pub fn new(typed: &str, value: String, style: Style, span: Span) -> Self {
+        Self { typed: typed.to_owned(), value, style, span, kind: PhantomData }
+    }
+
+    /// A value that nobody typed: what `config show --defaults` prints where a default is in force.
+    pub fn made(value: impl ToString) -> Self {
+        let value = value.to_string();
+        Self { typed: value.replace('$', "$$"), value, style: Style::Plain, span: Span::NONE, kind: PhantomData }
+    }
+
+    /// The value, variables replaced.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// What messages and `config show` print: `${VAR}`, never its value.
+    pub fn shown(&self) -> &str {
+        if self.has_variables() { &self.typed } else { &self.value }
+    }
+
+    /// Whether the value came, at least in part, from outside the file.
+    pub fn has_variables(&self) -> bool {
+        self.typed != self.value && self.typed.contains("${")
+    }
+
+    /// Where it stands.
+    pub fn span(&self) -> Span {
+        self.span
+    }
+
+    /// The place of bytes `offset..offset + length` of the value: all of it where quotes, escapes or variables move bytes.
+    pub fn part(&self, offset: usize, length: usize) -> Span {
+        let is_verbatim = self.span.range().len() == self.value.len();
+        if is_verbatim { self.span.part(offset, length) } else { self.span }
+    }
+
+    /// Whether it was typed without quotes, so that `off` and `null` mean what they mean in YAML.
+    pub fn is_plain(&self) -> bool {
+        self.style == Style::Plain
+    }
+
+    /// The same text as another kind.
+    pub fn cast<L>(self) -> Scalar<L> {
+        let Scalar { typed, value, style, span, .. } = self;
+        Scalar { typed, value, style, span, kind: PhantomData }
+    }
+
+    /// A piece of a text without variables, with the place of the whole.
+    pub fn piece(&self, value: &str) -> Self {
+        Self { span: self.span, ..Self::made(value) }
+    }
+}
+
+impl<K> Clone for Scalar<K> {
+    fn clone(&self) -> Self {
+        let Scalar { typed, value, style, span, kind } = self;
+        Self { typed: typed.clone(), value: value.clone(), style: *style, span: *span, kind: *kind }
+    }
+}
+
+impl<K> std::fmt::Debug for Scalar<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The typed text, not the value: a log line must not hold a secret.
+        write!(f, "{:?}", self.typed)
+    }
+}
+
+impl<K: Kind> Serialize for Scalar<K> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let as_number = self.typed.parse::<u64>().ok().filter(|number| number.to_string() == self.typed);
+        match (K::JSON, as_number, self.typed.as_str()) {
+            (Json::Number, Some(number), _) => serializer.serialize_u64(number),
+            (Json::Bool, _, "true") => serializer.serialize_bool(true),
+            (Json::Bool | Json::StringOrFalse, _, "false") => serializer.serialize_bool(false),
+            (_, _, text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+impl<K: Kind> JsonSchema for Scalar<K> {
+    fn schema_name() -> Cow<'static, str> {
+        "Scalar".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let words = K::WORDS;
+        let text = match (K::PATTERN, words.is_empty()) {
+            ("", true) => json_schema!({ "type": "string" }),
+            (pattern, true) => json_schema!({ "type": "string", "pattern": format!("{pattern}|\\$\\{{") }),
+            _ => json_schema!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "\\$\\{" }] }),
+        };
+        let variable = json_schema!({ "type": "string", "pattern": "\\$\\{" });
+        match K::JSON {
+            Json::String => text,
+            Json::Number if words.is_empty() => {
+                json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, variable] })
+            }
+            Json::Number => json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, text] }),
+            Json::Bool => json_schema!({ "anyOf": [{ "type": "boolean" }, variable] }),
+            Json::StringOrFalse => json_schema!({ "anyOf": [text, { "const": false }] }),
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Services: what each inherits, where its backends are, which routes lead to it.
+//! Promises that no two routes take the same requests. Knows nothing of backends that are up or down.
+
+use std::collections::HashMap;
+
+use super::check::{Check, Zero};
+use super::{backends, filters, listeners, routes};
+use crate::config::checked::{
+    Balance, Buffer, HashKey, KeepAlive, Queue, Route, RouteAction, Service, Source, Timeouts,
+};
+use crate::config::decode::Name;
+use crate::config::defaults;
+use crate::config::raw;
+use crate::config::scalar::Scalar;
+use crate::config::source::Span;
+use crate::units::ServiceName;
+
+/// Every service, in the order of the files.
+pub(crate) fn services(raw: &raw::Config, check: &mut Check<'_>) -> Vec<Service> {
+    let named = raw.services.as_ref().map(|named| named.0.as_slice()).unwrap_or_default();
+    if named.is_empty() && !check.report.has_errors() {
+        let help = "add, for example, services: { web: { backends: [\"127.0.0.1:5000\"] } }";
+        check.error(Span::NONE, "there are no services", help);
+    }
+    let defaults = raw.defaults.clone().unwrap_or_default();
+    reject_in_defaults(&defaults, check);
+    let mut seen = SeenRoutes::default();
+    named.iter().filter_map(|named| service(named, &defaults, &mut seen, check)).collect()
+}
+
+fn reject_in_defaults(defaults: &raw::Service, check: &mut Check<'_>) {
+    let backends = defaults.backends.as_ref().and_then(|backends| backends.first()?.address.as_ref()).map(|a| a.span());
+    let route = defaults.route.as_ref().and_then(|route| match route.first()? {
+        raw::RouteForm::Short(scalar) => Some(scalar.span()),
+        raw::RouteForm::Long(route) => route.path.as_ref().map(|path| path.span()),
+    });
+    for (key, is_there, span) in
+        [("route", defaults.route.is_some(), route), ("backends", defaults.backends.is_some(), backends)]
+    {
+        if is_there {
+            let message = format!("`{key}` cannot stand in `defaults`: no two services share one");
+            check.error(span.unwrap_or(Span::NONE), message, "write it in each service");
+        }
+    }
+}
+
+/// Where each set of conditions stood first.
+#[derive(Default)]
+struct SeenRoutes(HashMap<String, (String, Span)>);
+
+impl SeenRoutes {
+    fn add(&mut self, service: &str, route: &Route, at: Span, check: &mut Check<'_>) {
+        let fingerprint = routes::fingerprint(&route.matcher);
+        let Some((first_service, first)) = self.0.get(&fingerprint) else {
+            self.0.insert(fingerprint, (service.to_owned(), at));
+            return;
+        };
+        let message = match first_service == service {
+            true => format!("two routes of `{service}` are the same: both take {}", route.display),
+            false => format!("two routes are the same: `{first_service}` and `{service}` both take {}", route.display),
+        };
+        check.error(at, message, "again here; add `headers:` or `methods:` to tell them apart");
+        check.report.also(at, *first, "first here");
+    }
+}
+
+fn service(
+    named: &Name<raw::Service>,
+    defaults: &raw::Service,
+    seen: &mut SeenRoutes,
+    check: &mut Check<'_>,
+) -> Option<Service> {
+    let name = ServiceName::new(&named.name);
+    if name.is_none() {
+        let message = format!("`{}` is not the name of a service", named.name);
+        let help =
+            format!("use at most {} letters, digits, - _ and ., a letter or digit first", ServiceName::CHARS_MAX);
+        check.error(named.span, message, help);
+    }
+    let mut raw = named.value.clone();
+    warn_of_unused_queue(&raw, defaults, check);
+    inherit(&mut raw, defaults);
+    let routes = routes_of(named, &raw, seen, check);
+    let source = source(named, &raw, &routes, check);
+    listeners::protocol(&raw.protocol, check);
+    Some(Service {
+        name: name?,
+        routes,
+        source,
+        balance: balance(raw.balance.as_ref(), check),
+        timeout: check.duration(&raw.timeout, defaults::TIMEOUT, Zero::Rejected),
+        timeouts: timeouts(raw.timeouts.unwrap_or_default(), check),
+        max_in_flight: check.cap(&raw.max_in_flight),
+        queue: queue(raw.queue.unwrap_or_default(), check),
+        keepalive: keepalive(raw.keepalive.unwrap_or_default(), check),
+        buffer: buffer(raw.buffer.unwrap_or_default(), check),
+        max_body: check.size(&raw.max_body, defaults::MAX_BODY, Zero::Rejected),
+        filters: filters::filters(raw.cors.as_ref(), raw.compression.as_ref(), raw.headers.as_ref(), check),
+    })
+}
+
+/// Fills what a service leaves out from `defaults`.
+///
+/// `timeouts`, `queue`, `keepalive` and `buffer` are filled key by key: each of their keys stands alone. What only makes
+/// sense as a whole (`balance`, `cors`, `compression`, `headers`) is taken as a whole.
+pub fn inherit(service: &mut raw::Service, from: &raw::Service) {
+    fn or<T: Clone>(field: &mut Option<T>, from: &Option<T>) {
+        if field.is_none() {
+            field.clone_from(from);
+        }
+    }
+    or(&mut service.protocol, &from.protocol);
+    or(&mut service.balance, &from.balance);
+    or(&mut service.timeout, &from.timeout);
+    or(&mut service.max_in_flight, &from.max_in_flight);
+    or(&mut service.max_body, &from.max_body);
+    or(&mut service.cors, &from.cors);
+    or(&mut service.compression, &from.compression);
+    or(&mut service.headers, &from.headers);
+    if let Some(from) = &from.timeouts {
+        let timeouts = service.timeouts.get_or_insert_default();
+        or(&mut timeouts.connect, &from.connect);
+        or(&mut timeouts.response, &from.response);
+        or(&mut timeouts.idle, &from.idle);
+    }
+    if let Some(from) = &from.queue {
+        let queue = service.queue.get_or_insert_default();
+        or(&mut queue.size, &from.size);
+        or(&mut queue.timeout, &from.timeout);
+    }
+    if let Some(from) = &from.keepalive {
+        let keepalive = service.keepalive.get_or_insert_default();
+        or(&mut keepalive.idle, &from.idle);
+        or(&mut keepalive.max_age, &from.max_age);
+        or(&mut keepalive.max_requests, &from.max_requests);
+    }
+    if let Some(from) = &from.buffer {
+        let buffer = service.buffer.get_or_insert_default();
+        or(&mut buffer.request, &from.request);
+        or(&mut buffer.response, &from.response);
+    }
+}
+
+fn routes_of(
+    named: &Name<raw::Service>,
+    raw: &raw::Service,
+    seen: &mut SeenRoutes,
+    check: &mut Check<'_>,
+) -> Vec<Route> {
+    let placed = match raw.route.as_deref() {
+        None => vec![routes::catch_all(named.span)],
+        Some(forms) => {
+            if forms.is_empty() {
+                let message = format!("service `{}` has an empty list of routes", named.name);
+                check.error(named.span, message, "leave `route` out to take everything");
+            }
+            forms.iter().filter_map(|form| routes::route(form, named.span, check)).collect()
+        }
+    };
+    for (route, at) in &placed {
+        seen.add(&named.name, route, *at, check);
+    }
+    placed.into_iter().map(|(route, _)| route).collect()
+}
+
+fn source(named: &Name<raw::Service>, raw: &raw::Service, routes: &[Route], check: &mut Check<'_>) -> Source {
+    let typed = raw.backends.as_deref().unwrap_or_default();
+    let n_redirects = routes.iter().filter(|route| matches!(route.action, RouteAction::Redirect(_))).count();
+    let only_redirects = n_redirects > 0 && n_redirects == routes.len();
+    let backends = backends::backends(typed, check);
+    if typed.is_empty() && !only_redirects {
+        let message = format!("service `{}` has no backends", named.name);
+        check.error(named.span, message, "add, for example, backends: [\"127.0.0.1:5000\"]");
+    }
+    if only_redirects && let Some(address) = typed.first().and_then(|backend| backend.address.as_ref()) {
+        let message = format!("the backends of `{}` are never used: each of its routes is a redirect", named.name);
+        check.report.warning(address.span(), message, "remove them");
+    }
+    Source::Backends(backends)
+}
+
+fn warn_of_unused_queue(service: &raw::Service, defaults: &raw::Service, check: &mut Check<'_>) {
+    let has_cap = service.max_in_flight.as_ref().or(defaults.max_in_flight.as_ref());
+    let has_cap = has_cap.is_some_and(|cap| cap.value() != "unlimited");
+    let size = service.queue.as_ref().and_then(|queue| queue.size.as_ref()).map(Scalar::span);
+    let timeout = service.queue.as_ref().and_then(|queue| queue.timeout.as_ref()).map(Scalar::span);
+    if let (Some(span), false) = (size.or(timeout), has_cap) {
+        let message = "this queue is never used: without `max_in_flight`, no request waits";
+        check.report.warning(span, message, "set `max_in_flight`, or remove `queue`");
+    }
+}
+
+fn balance(raw: Option<&raw::Balance>, check: &mut Check<'_>) -> Balance {
+    const ALGORITHMS: [(&str, Balance); 4] = [
+        ("least_requests", Balance::LeastRequests),
+        ("peak_ewma", Balance::PeakEwma),
+        ("round_robin", Balance::RoundRobin),
+        ("random", Balance::Random),
+    ];
+    match raw {
+        None => Balance::LeastRequests,
+        Some(raw::Balance::Word(word)) => check.word(&Some(word.clone()), &ALGORITHMS),
+        Some(raw::Balance::Hash(raw::HashKey::Word(word))) => {
+            Balance::Hash(check.word(&Some(word.clone()), &[("ip", HashKey::Ip), ("path", HashKey::Path)]))
+        }
+        Some(raw::Balance::Hash(raw::HashKey::Field(field))) => {
+            let cookie = field.cookie.as_ref().map(|cookie| HashKey::Cookie(cookie.value().to_owned()));
+            let query = field.query.as_ref().map(|query| HashKey::Query(query.value().to_owned()));
+            let header = field.header.as_ref().and_then(|header| {
+                check.header_name(header.value(), header.shown(), header.span()).map(HashKey::Header)
+            });
+            Balance::Hash(header.or(cookie).or(query).unwrap_or(HashKey::Ip))
+        }
+    }
+}
+
+fn timeouts(raw: raw::Timeouts, check: &mut Check<'_>) -> Timeouts {
+    Timeouts {
+        connect: check.duration(&raw.connect, defaults::TIMEOUT_CONNECT, Zero::Rejected),
+        response: check.duration(&raw.response, defaults::TIMEOUT_RESPONSE, Zero::Rejected),
+        idle: check.duration(&raw.idle, defaults::TIMEOUT_IDLE, Zero::Rejected),
+    }
+}
+
+fn queue(raw: raw::Queue, check: &mut Check<'_>) -> Queue {
+    Queue {
+        size: check.count(&raw.size, defaults::QUEUE_SIZE, 0..=u32::MAX),
+        timeout: check.duration(&raw.timeout, defaults::QUEUE_TIMEOUT, Zero::Rejected),
+    }
+}
+
+fn keepalive(raw: raw::KeepAlive, check: &mut Check<'_>) -> KeepAlive {
+    KeepAlive {
+        idle: check.duration(&raw.idle, defaults::KEEPALIVE_IDLE, Zero::Allowed),
+        max_age: check.duration(&raw.max_age, defaults::KEEPALIVE_MAX_AGE, Zero::Rejected),
+        max_requests: check.cap(&raw.max_requests),
+    }
+}
+
+fn buffer(raw: raw::Buffer, check: &mut Check<'_>) -> Buffer {
+    Buffer {
+        request: check.size(&raw.request, defaults::BUFFER_REQUEST, Zero::Allowed),
+        response: check.size(&raw.response, defaults::BUFFER_RESPONSE, Zero::Allowed),
+    }
+}
