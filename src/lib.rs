@@ -3,9 +3,11 @@
 #![deny(unsafe_code)]
 
 pub mod admin;
+pub mod app;
 pub mod balance;
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod error;
 pub mod filters;
 pub mod http;

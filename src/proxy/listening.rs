@@ -1,7 +1,7 @@
 //! What all connections of one listener share, made once when it is bound.
 //! It promises values that a request only has to clone. It accepts nothing: the worker does.
 
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use http::HeaderValue;
 
@@ -21,6 +21,7 @@ pub(crate) struct ListenerContext {
     /// Its own cap; `u32::MAX` is none.
     connections_max: u32,
     connections: AtomicU32,
+    n_accepted: AtomicU64,
 }
 
 impl ListenerContext {
@@ -32,6 +33,7 @@ impl ListenerContext {
             metrics,
             connections_max: listener.max_connections.map_or(u32::MAX, |limit| limit.get()),
             connections: AtomicU32::new(0),
+            n_accepted: AtomicU64::new(0),
         }
     }
 
@@ -44,7 +46,13 @@ impl ListenerContext {
         self.connections() < self.connections_max
     }
 
+    /// Connections since the start.
+    pub(crate) fn n_accepted(&self) -> u64 {
+        self.n_accepted.load(Relaxed)
+    }
+
     pub(crate) fn entered(&self) {
+        self.n_accepted.fetch_add(1, Relaxed);
         self.connections.fetch_add(1, Relaxed);
     }
 

@@ -34,14 +34,14 @@ pub struct Backend {
     /// Its latency as `peak_ewma` sees it.
     pub latency: Ewma,
     /// Its counters.
-    pub metrics: BackendMetrics,
+    pub metrics: Arc<BackendMetrics>,
     in_flight: AtomicU32,
     retired: AtomicBool,
 }
 
 impl Backend {
     /// A backend that nothing is known about yet.
-    pub fn new(service: ServiceName, address: SocketAddr, metrics: BackendMetrics) -> Arc<Self> {
+    pub fn new(service: ServiceName, address: SocketAddr, metrics: Arc<BackendMetrics>) -> Arc<Self> {
         Arc::new(Self {
             id: BackendId::next(),
             service,

@@ -24,7 +24,7 @@ pub struct Service {
     /// Requests that wait for a backend below its limit.
     pub queue: Arc<Queue>,
     /// Its counters.
-    pub metrics: ServiceMetrics,
+    pub metrics: Arc<ServiceMetrics>,
     members: ArcSwap<BackendSet>,
 }
 
@@ -118,7 +118,7 @@ pub enum Unavailable {
 
 impl Service {
     /// A service without members; [`Service::set_members`] follows.
-    pub fn new(config: &checked::Service, queue: Arc<Queue>, metrics: ServiceMetrics) -> Self {
+    pub fn new(config: &checked::Service, queue: Arc<Queue>, metrics: Arc<ServiceMetrics>) -> Self {
         let policy = Policy::from(config);
         let empty = BackendSet { picker: Picker::new::<Member>(&policy.balance, &[]), members: vec![], unresolved: vec![] };
         Self { name: config.name.clone(), policy, queue, metrics, members: ArcSwap::from_pointee(empty) }
