@@ -2,4 +2,10 @@
 //! Pure: bytes and header maps in, verdicts out; no socket, no clock, no runtime.
 //! It knows no routes and no backends.
 
+pub mod authority;
+pub mod forwarded;
+pub mod framing;
 pub mod head_guard;
+pub mod headers;
+pub mod path;
+pub mod upgrade;
