@@ -238,7 +238,7 @@ fn bind_all(config: &Config, metrics: &Metrics) -> Result<Sockets, StartError> {
         let bound = listener::bind(&declared.address, config.workers.get())?;
         let local = bound.first().and_then(Bound::local_addr);
         let counters = metrics.listener(&declared.address.to_string());
-        contexts.push(Arc::new(ListenerContext::new(declared, local.map(|local| local.port()), counters)));
+        contexts.push(Arc::new(ListenerContext::new(declared, local, counters)));
         addresses.extend(local);
         sockets.push(bound);
     }

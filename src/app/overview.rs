@@ -115,7 +115,7 @@ impl StatusSource for Overview {
         });
         let listeners = self.listeners.iter().map(|listener| ListenerStatus {
             address: listener.address.clone(),
-            protocol: listener.scheme.to_owned(),
+            protocol: listener.scheme.as_str().to_owned(),
             connections: listener.connections().into(),
             accepted: listener.n_accepted(),
         });

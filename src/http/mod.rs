@@ -9,3 +9,4 @@ pub mod head_guard;
 pub mod headers;
 pub mod path;
 pub mod upgrade;
+pub mod local_reply;

@@ -71,6 +71,12 @@ impl ProxyBody {
     }
 }
 
+impl Default for ProxyBody {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
 impl Body for ProxyBody {
     type Data = Bytes;
     type Error = ProxyError;

@@ -3,26 +3,31 @@
 //! after it is looked at, and that the client can read our last answer before the socket goes.
 //! It parses nothing: hyper does; it decides nothing about requests: the handler does.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::{Request, Response};
 use http_body::Frame;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use crate::error::{FailureKind, ProxyError};
+use crate::http::forwarded::{Ends, PeerHeaders};
 use crate::http::head_guard::HeadLimits;
 use crate::lifecycle::clock;
 use crate::net::stream::Stream;
 use crate::proxy::activity::{Activity, Order, Phase};
 use crate::proxy::client_stream::ClientStream;
-use crate::proxy::handler::Handler;
+use crate::proxy::body::ProxyBody;
+use crate::proxy::handler;
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::refusal;
 use crate::proxy::relay::Relay;
@@ -40,7 +45,7 @@ pub(crate) struct Connection {
     /// Where it was accepted.
     pub(crate) listener: Arc<ListenerContext>,
     /// Who is at the other end; `None` on a unix socket.
-    pub(crate) peer: Option<IpAddr>,
+    pub(crate) peer: Option<SocketAddr>,
     /// What it is doing.
     pub(crate) activity: Activity,
     /// For the timeouts of attempts.
@@ -55,11 +60,13 @@ pub(crate) struct Connection {
     body_failure: AtomicU16,
     /// Nothing but the socket is held.
     parked: AtomicBool,
+    /// What its requests say about the peer, made when the first of them needs it.
+    peer_headers: OnceLock<Box<PeerHeaders>>,
     waker: OnceLock<Waker>,
 }
 
 impl Connection {
-    pub(crate) fn new(worker: Arc<Worker>, listener: Arc<ListenerContext>, peer: Option<IpAddr>) -> Arc<Self> {
+    pub(crate) fn new(worker: Arc<Worker>, listener: Arc<ListenerContext>, peer: Option<SocketAddr>) -> Arc<Self> {
         let activity = Activity::default();
         activity.enter(Phase::Idle, worker.coarse_now());
         Arc::new(Self {
@@ -73,6 +80,7 @@ impl Connection {
             refusal: AtomicU16::new(0),
             body_failure: AtomicU16::new(0),
             parked: AtomicBool::new(true),
+            peer_headers: OnceLock::new(),
             waker: OnceLock::new(),
         })
     }
@@ -110,6 +118,19 @@ impl Connection {
 
     pub(crate) fn coarse_now(&self) -> crate::units::Moment {
         self.worker.coarse_now()
+    }
+
+    /// What requests say about the peer.
+    pub(crate) fn peer_headers(&self) -> &PeerHeaders {
+        self.peer_headers.get_or_init(|| {
+            let ends = Ends { peer: self.peer, local: self.listener.local, scheme: self.listener.scheme };
+            Box::new(PeerHeaders::new(&ends, &self.worker.store.load().config.trusted_proxies))
+        })
+    }
+
+    /// Whether the answer at hand is the last one on this connection.
+    pub(crate) fn must_close(&self) -> bool {
+        self.worker.is_draining() || self.refusal().is_some() || self.body_failure().is_some()
     }
 
     /// What comes next is not looked at any more.
@@ -237,7 +258,18 @@ async fn rest(stream: &Stream, connection: &Connection) -> Option<()> {
     readable
 }
 
-type Server = http1::Connection<TokioIo<ClientStream>, Handler>;
+/// Shows a tower service to hyper, which calls through a shared reference and asks no service whether it is ready.
+struct ServedByHyper<S>(S);
+
+impl<S: tower::Service<Request<Incoming>> + Clone> hyper::service::Service<Request<Incoming>> for ServedByHyper<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> S::Future {
+        self.0.clone().call(request)
+    }
+}
 
 /// Speaks HTTP/1.1 on `stream` until it rests or ends.
 async fn speak_http(stream: Stream, connection: &Arc<Connection>) -> Stretch {
@@ -245,7 +277,7 @@ async fn speak_http(stream: Stream, connection: &Arc<Connection>) -> Stretch {
     let mut server = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES_MAX)
         .pipeline_flush(false)
-        .serve_connection(io, Handler::new(connection.clone()));
+        .serve_connection(io, ServedByHyper(handler::service(connection.clone())));
     let pause = poll_fn(|cx| poll_server(&mut server, connection, cx)).await;
     let parts = server.into_parts();
     let (stream, early) = (parts.io.into_inner(), parts.read_buf);
@@ -269,7 +301,14 @@ enum Pause {
     Done,
 }
 
-fn poll_server(server: &mut Server, connection: &Arc<Connection>, cx: &mut Context<'_>) -> Poll<Pause> {
+fn poll_server<S>(
+    server: &mut http1::Connection<TokioIo<ClientStream>, S>,
+    connection: &Arc<Connection>,
+    cx: &mut Context<'_>,
+) -> Poll<Pause>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<ProxyBody>, Error = Infallible>,
+{
     if let Some(order) = connection.activity.take_order()
         && let Some(pause) = obey(order, connection)
     {

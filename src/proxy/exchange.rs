@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 
 use crate::error::FailureKind;
+use crate::http::local_reply::{Format, LocalReply};
 use crate::lifecycle::clock;
 use crate::proxy::activity::Phase;
 use crate::proxy::connection::Connection;
+use crate::proxy::handler::ActiveRoute;
 use crate::runtime::backend::Backend;
 use crate::runtime::service::Service;
 use crate::telemetry::access_log::Record;
@@ -28,6 +30,10 @@ pub(crate) struct Exchange {
     pub(crate) started: Moment,
     pub(crate) request_id: RequestId,
     pub(crate) trace: TraceContext,
+    /// What the request was received as.
+    pub(crate) version: Version,
+    /// What a local reply is written for: `Accept` and `Content-Type` of the request.
+    wishes: [Option<HeaderValue>; 2],
     /// Which client, by the rules of trust.
     pub(crate) client_ip: Option<IpAddr>,
     /// What the access log will say of the request; `None` without a log.
@@ -47,6 +53,9 @@ pub(crate) struct Exchange {
     bytes_in_before: u64,
     pub(crate) bytes_out: u64,
 }
+
+/// What decides how a local reply is written.
+const WISHES: [HeaderName; 2] = [header::ACCEPT, header::CONTENT_TYPE];
 
 /// The spans of an exchange that the log tells apart.
 #[derive(Clone, Copy, Debug, Default)]
@@ -99,6 +108,9 @@ impl Exchange {
         let request_id = RequestId::accept_or_random(headers.get("x-request-id").map(HeaderValue::as_bytes));
         let trace = TraceContext::continue_or_begin(headers.get("traceparent").map(HeaderValue::as_bytes), &request_id);
         let mut exchange = Self::new(connection, request_id, trace);
+        exchange.started = clock::now();
+        exchange.version = request.version();
+        exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(request));
         exchange
     }
@@ -118,7 +130,9 @@ impl Exchange {
             started: connection.coarse_now(),
             request_id,
             trace,
-            client_ip: connection.peer,
+            version: Version::HTTP_11,
+            wishes: [None, None],
+            client_ip: connection.peer.map(|peer| peer.ip().to_canonical()),
             described: None,
             service: None,
             backend: None,
@@ -133,6 +147,13 @@ impl Exchange {
         })
     }
 
+    /// Its limits are known with its route.
+    pub(crate) fn take_route(&mut self, route: &ActiveRoute) {
+        let policy = &route.service.policy;
+        self.service = Some(route.service.clone());
+        self.connection.activity.limit_request(self.started.after(policy.timeout), policy.timeouts.idle);
+    }
+
     /// The reason word, if it has one by now.
     pub(crate) fn reason(&self) -> Option<FailureKind> {
         self.reason
@@ -141,6 +162,17 @@ impl Exchange {
     /// Notes that it failed; the first failure is the one that counts.
     pub(crate) fn fail(&mut self, kind: FailureKind) {
         self.reason.get_or_insert(kind);
+    }
+
+    /// The answer of ours for a failure, in the form that the client reads best.
+    pub(crate) fn local_reply(&self, kind: FailureKind) -> LocalReply<'_> {
+        let wishes = WISHES.into_iter().zip(&self.wishes).filter_map(|(name, value)| Some((name, value.clone()?)));
+        LocalReply {
+            kind,
+            format: Format::preferred(&wishes.collect()),
+            request_id: self.request_id.as_str(),
+            service: self.service.as_ref().map(|service| service.name.as_str()),
+        }
     }
 
     /// Notes the head that goes down.

@@ -116,7 +116,7 @@ impl Delivery<'_> {
             let spare = request.body().replay();
             let response_deadline = self.response_deadline(&request);
             match upstream.send(request, &self.exchange.connection.timer, response_deadline).await {
-                Ok(response) => return self.answered(upstream, response, upgrade).await,
+                Ok(response) => return self.answered(upstream, response, &method, upgrade).await,
                 Err(failure) => match again(failure, spare, replays, &method) {
                     Ok(same_request) => request = same_request,
                     Err(error) => return Err(self.failed(error)),
@@ -162,6 +162,7 @@ impl Delivery<'_> {
         mut self,
         mut upstream: Box<Upstream>,
         response: Response<Incoming>,
+        method: &Method,
         upgrade: Upgrade,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let status = response.status();
@@ -173,7 +174,7 @@ impl Delivery<'_> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return self.upgraded(upstream, head, upgrade).await;
         }
-        if let Err(kind) = inbound::clean(&mut head) {
+        if let Err(kind) = inbound::clean(&mut head, method) {
             return Err(self.failed(kind.into()));
         }
         let connection = &self.exchange.connection;

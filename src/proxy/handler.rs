@@ -1,66 +1,132 @@
-//! The shell around every exchange: begin it, have it answered, turn a failure into a local reply, let it end with its
-//! body. It promises to answer every request and never to fail. What happens in between is [`forward`]'s.
+//! The shell around every exchange: begin it, decide where it goes, turn a failure into a local reply, let it end with
+//! its body. It promises to answer every request and never to fail. What happens at a backend is [`forward`]'s.
 
 use std::convert::Infallible;
-use std::future::Future;
 use std::sync::Arc;
 
+use http::header::{CONNECTION, HOST, HeaderValue, LOCATION};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
 use hyper::body::Incoming;
-use tower::ServiceExt as _;
 
 use crate::config::checked::{Redirect, RouteAction};
-use crate::error::ProxyError;
-use crate::http::{authority, local_reply};
+use crate::error::{FailureKind, ProxyError};
+use crate::http::authority::{self, Onward};
 use crate::proxy::body::ProxyBody;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::{BodyExpected, Exchange};
 use crate::proxy::forward;
-use crate::proxy::stack;
+use crate::proxy::stack::{self, Stack};
+use crate::routing::redirect;
 use crate::routing::table::Inquiry;
-use crate::routing::{path, redirect};
 use crate::runtime::route::Route;
 
-/// Serves the requests of one connection: what hyper calls.
-#[derive(Clone)]
-pub(crate) struct Handler {
-    connection: Arc<Connection>,
-}
+/// A route with its finished filters.
+pub(crate) type ActiveRoute = Route<Stack>;
 
-impl Handler {
-    pub(crate) fn new(connection: Arc<Connection>) -> Self {
-        Self { connection }
-    }
+/// The `tower::Service` that hyper serves a connection with.
+pub(crate) fn service(
+    connection: Arc<Connection>,
+) -> impl tower::Service<Request<Incoming>, Response = Response<ProxyBody>, Error = Infallible, Future: Send> + Clone {
+    // Always ready: overload is an answer, never a wait.
+    tower::service_fn(move |request| {
+        let connection = connection.clone();
+        async move { Ok(handle(connection, request).await) }
+    })
 }
 
 /// Answers one request.
-pub(crate) async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Response<ProxyBody> {
+async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Response<ProxyBody> {
     let mut exchange = Exchange::begin(&connection, &request);
-    let is_head = request.method() == Method::HEAD;
-    let wish = local_reply::Wish::of(request.headers());
-    let mut response = match route_and_forward(&mut exchange, request).await {
-        Ok(response) => response,
-        Err(error) => local_reply(&mut exchange, &error, wish),
+    let (mut head, body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let answer = match decide(&mut exchange, &mut head) {
+        Err(kind) => Err(kind.into()),
+        Ok(Decision::Answer(response)) => Ok(response),
+        Ok(Decision::Forward(route)) => {
+            exchange.take_route(&route);
+            match &route.stack {
+                None => forward::run(&mut exchange, &route, Request::from_parts(head, body)).await,
+                Some(filters) => {
+                    let through = stack::call(filters, exchange, route.clone(), Request::from_parts(head, body));
+                    let (same_exchange, answer) = Box::pin(through).await;
+                    exchange = same_exchange;
+                    answer
+                }
+            }
+        }
     };
-    if connection.worker.is_draining() || exchange.reason().is_some() && connection.activity.is_mid_message() {
-        response.headers_mut().insert(header::CONNECTION, CLOSE);
-    }
-    let body = if is_head || response.body().is_end_stream() { BodyExpected::No } else { BodyExpected::Yes };
-    exchange.respond(response.status(), body);
-    response.map(|body| body.finishing(exchange))
+    let response = answer.unwrap_or_else(|error| local_reply(&mut exchange, &error));
+    finish(exchange, response, is_head)
 }
 
-/// Finds the route of a request and lets it answer.
-async fn route_and_forward(
-    exchange: &mut Box<Exchange>,
-    request: Request<Incoming>,
-) -> Result<Response<ProxyBody>, ProxyError> {
-    let host = authority::check(&request)?;
-    let Some(route) = find_route(exchange, &request, host) else { return Err(FailureKind::NoRoute.into()) };
-    exchange.take_route(&route);
-    match (&route.action, &route.stack) {
-        (RouteAction::Redirect(redirect), _) => redirected(redirect, &request),
-        (RouteAction::Forward(_), None) => forward::run(exchange, &route, request).await,
-        (RouteAction::Forward(_), Some(stack)) => stack::call(stack, exchange, route, request).await,
+/// What happens to a request.
+enum Decision {
+    /// It is sent to a backend.
+    Forward(Arc<ActiveRoute>),
+    /// It is answered here.
+    Answer(Response<ProxyBody>),
+}
+
+/// Settles what the request means and where it goes. Waits for nothing.
+fn decide(exchange: &mut Exchange, head: &mut Parts) -> Result<Decision, FailureKind> {
+    let onward = authority::settle(head)?;
+    let host = authority::routing_host(&head.headers);
+    let inquiry = Inquiry {
+        host: &host,
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+    };
+    // One load of one snapshot; only the route travels on.
+    let found = exchange.connection.worker.store.load().table.find(&inquiry).cloned();
+    let route = found.ok_or(FailureKind::NoRoute)?;
+    match (&route.action, onward) {
+        (_, Onward::AnswerHere) => Ok(Decision::Answer(options_reply())),
+        (RouteAction::Redirect(redirect), _) => Ok(Decision::Answer(redirected(exchange, redirect, head)?)),
+        (RouteAction::Forward(_), _) => Ok(Decision::Forward(route)),
     }
+}
+
+/// RFC 9110 §7.6.2: the answer of the last hop that an `OPTIONS` may reach.
+fn options_reply() -> Response<ProxyBody> {
+    let mut response = Response::new(ProxyBody::empty());
+    response.headers_mut().insert("allow", HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    response
+}
+
+fn redirected(exchange: &Exchange, to: &Redirect, head: &Parts) -> Result<Response<ProxyBody>, FailureKind> {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let scheme = exchange.connection.listener.scheme.as_str();
+    let parts = redirect::Parts { scheme, host, path: head.uri.path(), query: head.uri.query() };
+    let location = HeaderValue::try_from(redirect::location(to, &parts)).map_err(|_| FailureKind::BadRequest)?;
+    let mut response = Response::new(ProxyBody::empty());
+    *response.status_mut() = to.status;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+fn local_reply(exchange: &mut Exchange, error: &ProxyError) -> Response<ProxyBody> {
+    exchange.fail(error.kind);
+    tracing::debug!(request_id = %exchange.request_id, reason = %error, source = ?error.source, "local reply");
+    exchange.local_reply(error.kind).response().map(ProxyBody::whole)
+}
+
+/// Notes what goes down, and lets the exchange end with the body.
+fn finish(mut exchange: Box<Exchange>, mut response: Response<ProxyBody>, is_head: bool) -> Response<ProxyBody> {
+    let connection = exchange.connection.clone();
+    if connection.must_close() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let bodiless = is_head || response.body().is_end_stream();
+    exchange.respond(response.status(), if bodiless { BodyExpected::No } else { BodyExpected::Yes });
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(tunnel) = connection.tunnel().as_mut()
+    {
+        tunnel.exchange = Some(exchange);
+        return response;
+    }
+    response.map(|body| body.finishing(exchange))
 }

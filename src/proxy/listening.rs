@@ -1,21 +1,21 @@
 //! What all connections of one listener share, made once when it is bound.
 //! It promises values that a request only has to clone. It accepts nothing: the worker does.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use http::HeaderValue;
-
 use crate::config::checked::Listener;
+use crate::http::forwarded::Scheme;
 use crate::telemetry::metrics::ListenerMetrics;
 
 /// A listener as its connections see it.
 pub(crate) struct ListenerContext {
     /// As the configuration names it.
     pub(crate) address: String,
-    /// For `X-Forwarded-Port`; `None` for a unix socket.
-    pub(crate) port: Option<HeaderValue>,
-    /// `http` or, later, `https`.
-    pub(crate) scheme: &'static str,
+    /// Our end; `None` for a unix socket. The address is that of the socket, which may be a wildcard.
+    pub(crate) local: Option<SocketAddr>,
+    /// What is spoken on it.
+    pub(crate) scheme: Scheme,
     /// Its counters.
     pub(crate) metrics: ListenerMetrics,
     /// Its own cap; `u32::MAX` is none.
@@ -25,11 +25,11 @@ pub(crate) struct ListenerContext {
 }
 
 impl ListenerContext {
-    pub(crate) fn new(listener: &Listener, port: Option<u16>, metrics: ListenerMetrics) -> Self {
+    pub(crate) fn new(listener: &Listener, local: Option<SocketAddr>, metrics: ListenerMetrics) -> Self {
         Self {
             address: listener.address.to_string(),
-            port: port.map(HeaderValue::from),
-            scheme: "http",
+            local,
+            scheme: Scheme::Http,
             metrics,
             connections_max: listener.max_connections.map_or(u32::MAX, |limit| limit.get()),
             connections: AtomicU32::new(0),

@@ -3,15 +3,16 @@
 //! It forwards nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::FailureKind;
-use crate::http::local_reply;
+use crate::http::local_reply::{Format, LocalReply};
 use crate::net::stream::Stream;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Exchange;
+use crate::telemetry::request_id::RequestId;
 
 /// A client that does not take a few hundred bytes in this time does not want them.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
@@ -23,7 +24,7 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// Answers a refused or overdue head, leaves its record, and closes.
 pub(crate) async fn answer(mut stream: Stream, connection: &Arc<Connection>, kind: FailureKind) {
     let exchange = Exchange::refused(connection, kind);
-    let reply = local_reply::raw_bytes(kind, exchange.request_id());
+    let reply = exchange.local_reply(kind).raw_bytes(SystemTime::now());
     drop(exchange);
     let written = tokio::time::timeout(WRITE_PATIENCE, stream.write_all(&reply)).await;
     if matches!(written, Ok(Ok(()))) {
@@ -51,7 +52,9 @@ pub(crate) async fn linger(mut stream: Stream) {
 /// Tells a client that there is no room, without waiting for what it wants.
 pub(crate) fn turn_away(stream: &Stream, kind: FailureKind) {
     // One try: a fresh socket has room for a few hundred bytes, and a client we cannot take gets no more of our time.
-    let _ = stream.try_write(&local_reply::raw_bytes(kind, ""));
+    let request_id = RequestId::random();
+    let reply = LocalReply { kind, format: Format::Html, request_id: request_id.as_str(), service: None };
+    let _ = stream.try_write(&reply.raw_bytes(SystemTime::now()));
     // Its request is read away, so that closing does not reset the connection before the answer was read.
     let mut scratch = [0_u8; 4096];
     let _ = stream.try_read(&mut scratch);

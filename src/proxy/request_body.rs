@@ -44,6 +44,10 @@ impl Frames {
         }
     }
 
+    pub(crate) fn has_trailers(&self) -> bool {
+        self.trailers.is_some()
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }

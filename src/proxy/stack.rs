@@ -3,14 +3,17 @@
 //! It filters nothing itself.
 
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, SET_COOKIE};
 use http::{Request, Response};
+use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use tokio::sync::Mutex;
 use tower::util::BoxCloneSyncService;
-use tower::{Layer, Service, ServiceExt};
+use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
@@ -38,9 +41,7 @@ pub fn build(service: &checked::Service) -> Option<Stack> {
     // Next to the backend: it has to see the bytes as the backend sent them.
     if let Some(compression) = filters.compression {
         let compress = compression_layer(compression).layer(stack);
-        stack = Stack::new(compress.map_response(|response: Response<_>| {
-            response.map(|body| ProxyBody::filtered(body.map_err(|error| ProxyError::new(FailureKind::Internal, error))))
-        }));
+        stack = Stack::new(compress.map_response(|response: Response<_>| response.map(filtered)));
     }
     // Around compression: a preflight has no body to compress and needs no backend.
     if let Some(cors) = &filters.cors {
@@ -52,7 +53,8 @@ pub fn build(service: &checked::Service) -> Option<Stack> {
     }
     // Around every filter: none of them may print a secret, and a panic in one is one local reply.
     let sensitive = SetSensitiveHeadersLayer::new([AUTHORIZATION, COOKIE, SET_COOKIE]);
-    Some(Stack::new(CatchPanicLayer::custom(panicked).layer(sensitive.layer(stack))))
+    let caught = CatchPanicLayer::custom(panicked).layer(sensitive.layer(stack));
+    Some(Stack::new(caught.map_response(|response: Response<_>| response.map(filtered))))
 }
 
 /// An answer of a filter that panicked: the shell replaces it by the local reply for `internal`.
@@ -63,6 +65,18 @@ fn panicked(_: Box<dyn Any + Send>) -> Response<ProxyBody> {
     let mut response = Response::new(ProxyBody::empty());
     response.extensions_mut().insert(Panicked);
     response
+}
+
+/// What a layer made of a body; errors of the body below keep their kind.
+fn filtered<B>(body: B) -> ProxyBody
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    ProxyBody::filtered(body.map_err(|error| match error.into().downcast::<ProxyError>() {
+        Ok(ours) => *ours,
+        Err(other) => ProxyError::new(FailureKind::Internal, other),
+    }))
 }
 
 fn compression_layer(compression: Compression) -> CompressionLayer<impl Predicate> {
@@ -92,19 +106,10 @@ fn cors_layer(cors: &Cors) -> CorsLayer {
         .max_age(cors.max_age)
 }
 
-/// What the innermost service needs, handed through the layers in the request's extensions.
+/// What the innermost service needs, handed through the layers in the request's extensions. It stays here while it is
+/// used, so that a panic behind a filter loses no exchange.
 #[derive(Clone)]
 struct Handed(Arc<Mutex<Option<(Box<Exchange>, Arc<ActiveRoute>)>>>);
-
-impl Handed {
-    fn take(&self) -> Option<(Box<Exchange>, Arc<ActiveRoute>)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put(&self, exchange: Box<Exchange>, route: Arc<ActiveRoute>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((exchange, route));
-    }
-}
 
 /// Sends a request through `stack`; gives the exchange back with the answer.
 pub(crate) async fn call(
@@ -112,9 +117,8 @@ pub(crate) async fn call(
     exchange: Box<Exchange>,
     route: Arc<ActiveRoute>,
     mut request: Request<Incoming>,
-) -> (Option<Box<Exchange>>, Result<Response<ProxyBody>, ProxyError>) {
-    let handed = Handed(Arc::default());
-    handed.put(exchange, route);
+) -> (Box<Exchange>, Result<Response<ProxyBody>, ProxyError>) {
+    let handed = Handed(Arc::new(Mutex::new(Some((exchange, route)))));
     request.extensions_mut().insert(handed.clone());
     let answer = match stack.clone().ready().await {
         Ok(stack) => stack.call(request).await,
@@ -124,16 +128,16 @@ pub(crate) async fn call(
         Some(_) => Err(FailureKind::Internal.into()),
         None => Ok(response),
     });
-    (handed.take().map(|(exchange, _)| exchange), answer)
+    let (exchange, _) = handed.0.lock().await.take().expect("it was put there above and is taken here only");
+    (exchange, answer)
 }
 
 async fn forward_in_stack(mut request: Request<Incoming>) -> Result<Response<ProxyBody>, ProxyError> {
-    let handed = request.extensions_mut().remove::<Handed>();
-    let taken = handed.as_ref().and_then(Handed::take);
-    let (Some(handed), Some((mut exchange, route))) = (handed, taken) else {
-        return Err(FailureKind::Internal.into()); // a layer that calls twice is our bug
+    let Some(Handed(handed)) = request.extensions_mut().remove::<Handed>() else {
+        return Err(FailureKind::Internal.into()); // a layer that loses extensions is our bug
     };
-    let answer = forward::run(&mut exchange, &route, request).await;
-    handed.put(exchange, route);
-    answer
+    match handed.lock().await.as_mut() {
+        Some((exchange, route)) => forward::run(exchange, route, request).await,
+        None => Err(FailureKind::Internal.into()),
+    }
 }

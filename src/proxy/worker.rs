@@ -290,8 +290,6 @@ impl Drop for CapacityPlace<'_> {
 
 fn open(stream: Stream, peer: Option<SocketAddr>, context: &Arc<ListenerContext>, worker: &Arc<Worker>) {
     context.metrics.accepted.increment(1);
-    // IPv4 clients of a dual-stack socket are IPv4 clients.
-    let peer = peer.map(|peer| peer.ip().to_canonical());
     let connection = Connection::new(worker.clone(), context.clone(), peer);
     let place = Place::take(connection.clone());
     tokio::spawn(async move {
