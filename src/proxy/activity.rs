@@ -70,6 +70,8 @@ pub(crate) struct Activity {
     order: AtomicU8,
     /// Bytes read from the client.
     pub(crate) bytes_in: AtomicU64,
+    /// Bytes of the open request's body so far.
+    pub(crate) body_bytes_in: AtomicU64,
     /// Bytes written to the client.
     pub(crate) bytes_out: AtomicU64,
     /// Bytes read from the backend: life on the upstream side of a tunnel or a long response.
@@ -107,6 +109,7 @@ impl Activity {
         self.enter(Phase::Request, now);
         self.deadline.store(0, Relaxed);
         self.idle_limit.store(0, Relaxed);
+        self.body_bytes_in.store(0, Relaxed);
     }
 
     /// The limits that the route of the open request sets.

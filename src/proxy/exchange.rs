@@ -49,8 +49,6 @@ pub(crate) struct Exchange {
     status: Option<StatusCode>,
     reason: Option<FailureKind>,
     body: BodyExpected,
-    /// Bytes of the connection at the start: what was read since is this exchange's.
-    bytes_in_before: u64,
     pub(crate) bytes_out: u64,
 }
 
@@ -142,7 +140,6 @@ impl Exchange {
             status: None,
             reason: None,
             body: BodyExpected::No,
-            bytes_in_before: connection.activity.bytes_in.load(Relaxed),
             bytes_out: 0,
         })
     }
@@ -222,7 +219,7 @@ impl Exchange {
             query: described.and_then(|d| d.uri.query()).map(str::as_bytes),
             proto: described.map_or("HTTP/1.1", |d| proto(d.version)),
             status: self.final_status(),
-            bytes_in: self.connection.activity.bytes_in.load(Relaxed).wrapping_sub(self.bytes_in_before),
+            bytes_in: self.connection.activity.body_bytes_in.load(Relaxed),
             bytes_out: self.bytes_out,
             duration,
             queue: self.waits.queue,

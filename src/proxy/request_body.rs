@@ -5,6 +5,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -120,6 +121,9 @@ pub(crate) fn poll_client(
     let polled = Pin::new(body).poll_frame(cx);
     connection.note_body_wanted(polled.is_pending());
     let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
+    if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
+        connection.activity.body_bytes_in.fetch_add(data.len() as u64, Relaxed);
+    }
     Poll::Ready(Some(frame.map_err(|error| {
         // hyper says "body" errors both for a client that went away and for broken chunks; the guard saw the latter.
         let kind = connection.refusal().unwrap_or(FailureKind::ClientClosed);

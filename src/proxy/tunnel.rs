@@ -39,7 +39,7 @@ impl Tunnel {
         let policy = &attempt.service().policy;
         connection.activity.enter_tunnel(clock::now());
         connection.activity.limit_silence(policy.timeouts.idle);
-        let mut client = Counted { stream: client, bytes: &connection.activity.bytes_in };
+        let mut client = Counted { stream: client, bytes: &connection.activity.body_bytes_in };
         let mut upstream = Counted { stream: upstream, bytes: &connection.activity.bytes_upstream };
         let copied = async {
             upstream.write_all(&early).await?;
