@@ -211,6 +211,7 @@ backend back
     )
 }
 
+/// With its default of 8 KiB, nginx writes the body of a 16 KiB POST to a file and waits 40 ms for an acknowledgement.
 fn nginx(Site { port, backends: [one, two], directory, .. }: &Site<'_>) -> String {
     let directory = directory.display();
     format!(
@@ -221,6 +222,7 @@ error_log {directory}/err error;
 events {{ worker_connections 16000; }}
 http {{
   access_log off;
+  client_body_buffer_size 64k;
   client_body_temp_path {directory}/body;
   proxy_temp_path {directory}/proxy;
   keepalive_timeout 75s;

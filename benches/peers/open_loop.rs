@@ -13,6 +13,8 @@ use crate::exchange::Connection;
 use crate::workload::Workload;
 use crate::wrk::Counts;
 
+/// A generator that sends later than this, on a connection that was free, measures itself.
+const LAG_MAX: Duration = Duration::from_millis(1);
 /// How long answers may still come after the last request was due.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -28,9 +30,22 @@ pub(crate) fn run(workload: Workload, port: u16, per_second: f64, duration: Dura
         n: (per_second * duration.as_secs_f64()) as u32,
     };
     let request = workload.request(&format!("127.0.0.1:{port}"));
-    let mut generator =
-        Generator { lanes, request, expected: workload.response_bytes(), port, latencies_us: Vec::new(), errors: 0 };
+    let mut generator = Generator {
+        lanes,
+        request,
+        expected: workload.response_bytes(),
+        port,
+        latencies_us: Vec::new(),
+        errors: 0,
+        n_late: 0,
+    };
     generator.drive(schedule)?;
+    if generator.n_late > schedule.n / 100 {
+        let percent = 100.0 * f64::from(generator.n_late) / f64::from(schedule.n);
+        eprintln!(
+            "peers: {percent:.0} % of the requests were sent late: the generator's core is too busy for this rate"
+        );
+    }
     Ok(generator.counts(duration))
 }
 
@@ -70,6 +85,8 @@ struct Generator {
     port: u16,
     latencies_us: Vec<u32>,
     errors: u64,
+    /// Requests sent later than [`LAG_MAX`] though their connection was free.
+    n_late: u32,
 }
 
 impl Generator {
@@ -98,7 +115,10 @@ impl Generator {
     fn enqueue(&mut self, idx: usize, due_at: Instant) -> io::Result<()> {
         self.lanes[idx].due.push_back(due_at);
         match self.lanes[idx].due.len() {
-            1 => self.send(idx),
+            1 => {
+                self.n_late += u32::from(due_at.elapsed() > LAG_MAX);
+                self.send(idx)
+            }
             _ => Ok(()),
         }
     }
