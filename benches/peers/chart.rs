@@ -25,12 +25,14 @@ const STYLE: &str = "
   .value { font-weight: 600; fill: #0b5fce }
   .grid { stroke: #d8dee4 } .one { stroke: #59636e; stroke-width: 1.5 }
   .portway { fill: #0b5fce; stroke: #0b5fce } .portway-log { fill: none; stroke: #0b5fce }
+  .haproxy-always { fill: none; stroke: #59636e }
   .nginx { fill: #1a7f37; stroke: #1a7f37 } .envoy { fill: #8250df; stroke: #8250df }
   .traefik { fill: #bc4c00; stroke: #bc4c00 } .caddy { fill: #bf3989; stroke: #bf3989 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .page { fill: #0d1117 } .dim { fill: #9198a1 } .value { fill: #58a6ff }
     .grid { stroke: #2a313c } .one { stroke: #9198a1 }
     .portway { fill: #58a6ff; stroke: #58a6ff } .portway-log { fill: none; stroke: #58a6ff }
+    .haproxy-always { fill: none; stroke: #9198a1 }
     .nginx { fill: #3fb950; stroke: #3fb950 } .envoy { fill: #a371f7; stroke: #a371f7 }
     .traefik { fill: #f0883e; stroke: #f0883e } .caddy { fill: #f778ba; stroke: #f778ba }
   }

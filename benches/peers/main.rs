@@ -46,6 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> anyhow::Result<()> {
+    if cfg!(debug_assertions) {
+        eprintln!("peers: built without optimisation: use `cargo bench --bench peers`, these figures mean nothing");
+    }
     process::end_children_on_signal();
     machine::prepare()?;
     let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers");
@@ -66,9 +69,20 @@ struct Work(PathBuf);
 
 impl Work {
     fn make(home: &Path) -> anyhow::Result<Self> {
+        remove_what_interrupted_runs_left(home);
         let path = home.join(format!("run-{}", std::process::id()));
         fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self(path))
+    }
+}
+
+fn remove_what_interrupted_runs_left(home: &Path) {
+    for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let pid = name.to_str().and_then(|name| name.strip_prefix("run-"));
+        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            fs::remove_dir_all(entry.path()).ok();
+        }
     }
 }
 

@@ -61,6 +61,7 @@ pub(crate) fn wait_until_it_answers(process: &mut Process, port: u16) -> anyhow:
     anyhow::bail!("no answer within 15 s: {}", last.map_or_else(String::new, |error| error.to_string()))
 }
 
+/// A `return` answers before the body of a POST has arrived, as no application does; a `proxy_pass` reads it first.
 fn nginx(work: &Path, [one, two]: [u16; 2]) -> String {
     let work = work.display();
     format!(
@@ -84,8 +85,20 @@ http {{
     root {work}/www;
     default_type application/octet-stream;
     location = /small {{ return 200 \"Hello, World!\"; }}
-    location = /post {{ return 200 \"Hello, World!\"; }}
+    location = /post {{
+      client_body_buffer_size 64k;
+      proxy_pass http://itself/small;
+      proxy_pass_request_body off;
+      proxy_http_version 1.1;
+      proxy_set_header Content-Length \"\";
+      proxy_set_header Connection \"\";
+    }}
   }}
+  server {{
+    listen unix:{work}/origin.sock;
+    location = /small {{ return 200 \"Hello, World!\"; }}
+  }}
+  upstream itself {{ server unix:{work}/origin.sock; keepalive 64; keepalive_requests 100000000; }}
 }}
 "
     )

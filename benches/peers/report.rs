@@ -157,7 +157,7 @@ fn name_and_version(results: &Results, who: Who) -> String {
     let version = results.contenders.iter().find(|c| c.who == who).map_or("", |c| c.version.as_str());
     match who {
         Who::Portway => format!("**Portway {version}**"),
-        Who::PortwayLog => "Portway with a JSON access log".to_owned(),
+        Who::PortwayLog | Who::HaproxyAlways => who.title().to_owned(),
         _ => format!("{} {version}", who.title()),
     }
 }

@@ -51,8 +51,7 @@ impl Bench<'_> {
     }
 
     fn load(&mut self, workload: Workload) -> anyhow::Result<()> {
-        // The variant with a log is one row of one column; the others would say the same.
-        let is_in = |c: &&Contender| c.who != Who::PortwayLog || workload == Workload::Small;
+        let is_in = |c: &&Contender| c.who.takes(workload);
         let start = |c: &Contender| c.start(self.origin, self.work);
         let running: Vec<Running> = self.contenders.iter().filter(is_in).map(start).collect::<Result<_, _>>()?;
         for round in 0..self.options.rounds() {
@@ -87,7 +86,7 @@ impl Bench<'_> {
         match workload.kind() {
             Kind::Open => {
                 let per_second = self.results.rate.unwrap_or(RATE_DEFAULT);
-                Ok(open_loop::run(workload, running.port, per_second, duration))
+                Ok(open_loop::run(workload, running.port, per_second, duration)?)
             }
             _ => wrk::run(workload, running.port, duration, self.work),
         }
@@ -97,11 +96,11 @@ impl Bench<'_> {
         let plan = Plan { connections: self.options.idle_connections, rest: self.options.rest() };
         // Memory hardly varies, and each weighing takes a process and a rest of its own: a third of the rounds.
         for _ in 0..self.options.rounds().div_ceil(3) {
-            for contender in self.contenders.iter().filter(|c| c.who != Who::PortwayLog) {
+            for contender in self.contenders.iter().filter(|c| c.who.takes(Workload::Idle)) {
                 let memory = idle::weigh(contender, self.origin, self.work, plan);
                 let memory = memory.with_context(|| contender.who.title())?;
                 eprintln!(
-                    "idle    {:12} {:7.0} KiB at start, {:6.2} KiB per connection, {:6.2} rested",
+                    "idle    {:14} {:7.0} KiB at start, {:6.2} KiB per connection, {:6.2} rested",
                     contender.who.name(),
                     memory.start_kib,
                     memory.at_once_kib,
@@ -126,7 +125,7 @@ impl Bench<'_> {
         let counts = sample.counts;
         let marked = if counts.errors > 0 { format!("  {} ERRORS", counts.errors) } else { String::new() };
         eprintln!(
-            "{:7} {:12} round {:2}  {:8.1} µs CPU/request  {:8.0} requests/s  p50 {:6.0} p99 {:6.0} µs{marked}",
+            "{:7} {:14} round {:2}  {:8.1} µs CPU/request  {:8.0} requests/s  p50 {:6.0} p99 {:6.0} µs{marked}",
             workload.name(),
             who.name(),
             round + 1,
