@@ -39,8 +39,9 @@ impl Tunnel {
         let policy = &attempt.service().policy;
         connection.activity.enter_tunnel(clock::now());
         connection.activity.limit_silence(policy.timeouts.idle);
-        let mut client = Counted { stream: client, bytes: &connection.activity.body_bytes_in };
+        let mut client = Counted { stream: client, bytes: &connection.activity.bytes_in };
         let mut upstream = Counted { stream: upstream, bytes: &connection.activity.bytes_upstream };
+        let bytes_in_before = connection.activity.bytes_in.load(Relaxed);
         let copied = async {
             upstream.write_all(&early).await?;
             client.write_all(&early_down).await?;
@@ -51,6 +52,8 @@ impl Tunnel {
             () = connection.ordered() => Err(io::ErrorKind::TimedOut.into()),
         };
         attempt.complete(StatusCode::SWITCHING_PROTOCOLS);
+        let bytes_in = connection.activity.bytes_in.load(Relaxed) - bytes_in_before + early.len() as u64;
+        connection.activity.body_bytes_in.store(bytes_in, Relaxed);
         if let Some(mut exchange) = exchange {
             exchange.bytes_out += early_down.len() as u64 + connection.activity.bytes_upstream.load(Relaxed);
             if let Err(error) = ended {
