@@ -5,7 +5,18 @@ mod support;
 
 mod cancel;
 mod corpus;
+mod corpus_live;
 mod drain;
 mod flask;
+mod framing;
 mod harness;
+mod identity;
+mod interim;
+mod keepalive;
+mod log;
+mod paths;
+mod queue;
+mod responses;
 mod slow;
+mod smuggling;
+mod upgrade;
