@@ -6,16 +6,15 @@ use http::response::Parts;
 use http::{Method, Version};
 
 use crate::error::FailureKind;
-use crate::http::framing;
+use crate::http::framing::{self, ResponseBody};
 use crate::http::headers;
 use crate::http::upgrade::Upgrade;
 
-/// Cleans the head of an ordinary response to a request of `method`.
-pub(crate) fn clean(head: &mut Parts, method: &Method) -> Result<(), FailureKind> {
+/// Cleans the head of an ordinary response to a request of `method`, and says whether content may follow it.
+pub(crate) fn clean(head: &mut Parts, method: &Method) -> Result<ResponseBody, FailureKind> {
     headers::clean_response(&mut head.headers)?;
-    framing::frame_response(method, head.status, &mut head.headers);
     head.version = Version::HTTP_11;
-    Ok(())
+    Ok(framing::frame_response(method, head.status, &mut head.headers))
 }
 
 /// Cleans a 101, if it answers what was asked.

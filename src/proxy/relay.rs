@@ -42,7 +42,8 @@ impl Relay {
 
     /// How many bytes are left, if the backend said so.
     pub(crate) fn length(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        // What was read ahead is part of it: hyper holds the length against `Content-Length` (H16).
+        Some(self.incoming.size_hint().exact()? + self.ahead_bytes as u64)
     }
 
     /// Whether everything was handed on.
@@ -97,18 +98,21 @@ impl Relay {
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
-                let kind = kind_of(&error);
-                if let Some(Source { attempt, .. }) = self.source.take() {
-                    attempt.fail(kind); // its connection broke in mid-body and is not kept
-                }
-                Poll::Ready(Some(Err(ProxyError::new(kind, error))))
-            }
+            Some(Err(error)) => Poll::Ready(Some(Err(self.broken(error)))),
             None => {
                 self.release(connection);
                 Poll::Ready(None)
             }
         }
+    }
+
+    /// Ends the attempt: its connection broke in mid-body and is not kept.
+    fn broken(&mut self, error: hyper::Error) -> ProxyError {
+        let kind = kind_of(&error);
+        if let Some(Source { attempt, .. }) = self.source.take() {
+            attempt.fail(kind);
+        }
+        ProxyError::new(kind, error)
     }
 
     fn release(&mut self, connection: &Connection) {
@@ -129,6 +133,8 @@ pub(crate) enum Start {
     Whole(Bytes),
     /// The body goes on.
     Open(Relay),
+    /// It breaks off before its first byte, while the client can still be told.
+    Broken(ProxyError),
 }
 
 impl Start {
@@ -140,8 +146,10 @@ impl Start {
             return Start::Whole(Bytes::new());
         }
         let mut nobody = Context::from_waker(Waker::noop());
-        let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut relay.incoming).poll_frame(&mut nobody) else {
-            return Start::Open(relay);
+        let frame = match Pin::new(&mut relay.incoming).poll_frame(&mut nobody) {
+            Poll::Ready(Some(Ok(frame))) => frame,
+            Poll::Ready(Some(Err(error))) => return Start::Broken(relay.broken(error)),
+            Poll::Ready(None) | Poll::Pending => return Start::Open(relay),
         };
         if relay.incoming.is_end_stream() {
             relay.release(connection);
