@@ -20,6 +20,16 @@ const OURS: [&str; 9] = [
     "upgrade",
 ];
 
+/// The corpus leaves `Host` out, without which every request of HTTP/1.1 would be refused for that alone. It goes last, so
+/// that the oddities keep their places.
+fn with_host(case: &Case, mut head: Vec<u8>) -> Vec<u8> {
+    if !case.headers.iter().flatten().any(|field| field.name.eq_ignore_ascii_case("host")) {
+        head.truncate(head.len() - 2);
+        head.extend_from_slice(b"Host: corpus\r\n\r\n");
+    }
+    head
+}
+
 /// The content that a case announces: the corpus has heads only.
 fn body_of(case: &Case) -> (Vec<u8>, Vec<u8>) {
     let announced = |name: &str| {
@@ -42,7 +52,7 @@ async fn refused_requests_of_the_corpus_do_not_reach_the_origin_and_the_others_a
     .await;
     let (mut n_refused, mut n_passed) = (0, 0);
     for case in cases() {
-        let spellings = [Some(utf8(&case)), latin1(&case)];
+        let spellings = [Some(with_host(&case, utf8(&case))), latin1(&case).map(|head| with_host(&case, head))];
         for (idx, head) in spellings.iter().flatten().enumerate() {
             if idx == 1 && Some(head) == spellings[0].as_ref() {
                 continue; // all ASCII: the same bytes
@@ -70,12 +80,12 @@ async fn check(pair: &Pair, case: &Case, head: &[u8]) -> bool {
         match answer.status {
             200 => {
                 let received = pair.origin.requests().pop().expect("it was answered");
-                assert_arrived(case, &received, &content);
+                assert_arrived(case, head, &received, &content);
             }
             // What the guard has no quarrel with, the gateway may: a target in a form that it does not take, say.
             _ => assert!(answer.get("x-portway-reason").is_some(), "{name}: {answer:?}"),
         }
-        assert!(case.expected.tier != Tier::Compliant || answer.status == 200, "{name}: {answer:?}");
+        assert!(case.expected.tier != Tier::Compliant || answer.status == 200, "{name}: {:?} {}", answer.head.fields, answer.text());
         answer.status == 200
     } else {
         let (raw, _) = client.until_close(Duration::from_secs(3)).await;
@@ -96,19 +106,21 @@ async fn check(pair: &Pair, case: &Case, head: &[u8]) -> bool {
     passed
 }
 
-fn assert_arrived(case: &Case, received: &Received, content: &[u8]) {
+fn assert_arrived(case: &Case, head: &[u8], received: &Received, content: &[u8]) {
     let name = &case.name;
     assert_eq!(received.method(), case.method, "{name}");
     assert!(case.uri == received.target() || case.uri.ends_with(received.target()), "{name}: {}", received.target());
     assert_eq!(received.body.content, content, "{name}");
-    for field in case.headers.iter().flatten() {
-        let lower = field.name.to_ascii_lowercase();
+    let text = String::from_utf8_lossy(head); // as the origin's side is read
+    let sent: Vec<_> = text.split("\r\n").skip(1).filter_map(|line| line.split_once(':')).collect();
+    for (field, _) in &sent {
+        let lower = field.to_ascii_lowercase();
         if OURS.contains(&lower.as_str()) || lower.starts_with("x-forwarded") {
             continue;
         }
-        let sent: Vec<_> = case.headers.iter().flatten().filter(|other| other.name.eq_ignore_ascii_case(&lower)).collect();
-        let sent: Vec<String> = sent.iter().map(|field| field.value.text().trim().to_owned()).collect();
-        assert_eq!(received.head.all(&lower), sent, "{name}: {lower}");
+        let same = sent.iter().filter(|(other, _)| other.eq_ignore_ascii_case(&lower));
+        let values: Vec<&str> = same.map(|(_, value)| value.trim()).collect();
+        assert_eq!(received.head.all(&lower), values, "{name}: {lower}");
     }
     let framings = received.head.all("content-length").len() + received.head.all("transfer-encoding").len();
     assert!(framings <= 1, "{name}: {:?}", received.head.fields);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::support::{Act, Ending, Origin, PATIENCE, Pair, Portway, Yaml, eventually, free_address, read_and_answer, response};
 
 /// Only `/in` has a route, so that a smuggled request to `/in/smuggled` would be seen, and one elsewhere gets a 404.
-const ROUTED: Yaml<'static> = Yaml { top: "", service: "route: /in, max_body: 50KiB" };
+const ROUTED: Yaml<'static> = Yaml { top: "", service: "route: /in, max_body: 150KiB" };
 
 const SMUGGLED: &str = "GET /in/smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
 
@@ -42,11 +42,8 @@ async fn s08_what_follows_an_upgrade_request_is_a_request_unless_101_was_said() 
 #[tokio::test]
 async fn s09_the_rest_of_a_body_that_nobody_read_is_never_a_request() {
     let pair = Pair::with(
-        Yaml { top: "", service: "route: [/in, { path: /moved, redirect: /in }], max_body: 50KiB, timeouts: { response: 300ms }" },
-        |received| match received.target() {
-            "/in/hangs" => vec![Act::ReadBody, Act::Hang],
-            _ => read_and_answer(),
-        },
+        Yaml { top: "", service: "route: [/in, { path: /moved, redirect: /in }], max_body: 150KiB" },
+        |_| read_and_answer(),
     )
     .await;
     let padding = "x".repeat(10);
@@ -61,7 +58,8 @@ async fn s09_the_rest_of_a_body_that_nobody_read_is_never_a_request() {
     ];
     for (case, line, field, status) in cases {
         let mut client = pair.connect().await;
-        client.send(format!("{line}\r\nHost: a\r\n{field}Content-Length: 100000\r\n\r\n{padding}")).await;
+        let length = if status == 413 { 200_000 } else { 100_000 };
+        client.send(format!("{line}\r\nHost: a\r\n{field}Content-Length: {length}\r\n\r\n{padding}")).await;
         let head = client.head().await;
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {head}");
         client.send(SMUGGLED).await;
@@ -141,7 +139,7 @@ async fn s13_an_early_answer_reaches_the_client_and_its_upstream_connection_serv
         let requests = pair.origin.requests();
         assert_eq!(requests.len(), 2, "{framing:?}: {requests:#?}");
         assert_ne!(requests[0].connection, requests[1].connection, "{framing:?}");
-        assert_not_smuggled(framing, &pair.origin);
+        assert!(requests.iter().all(|received| !received.target().contains("smuggled")), "{framing:?}");
         pair.portway.wait_metric("portway_backend_in_flight", &[], 0.0).await;
     }
 }
