@@ -180,8 +180,7 @@ impl<'a> Reading<'a> {
             for named in included.and_then(|included| included.services).unwrap_or_default().0 {
                 if let Some(&first) = places.get(&named.name) {
                     let message = format!("two files have a service `{}`", named.name);
-                    self.report.error(named.span, message, "again here; rename one of them");
-                    self.report.also(named.span, first, "first here");
+                    self.report.error(named.span, message, "again here; rename one of them").also(first, "first here");
                     continue;
                 }
                 places.insert(named.name.clone(), named.span);

@@ -86,14 +86,8 @@ pub(crate) fn reject_overlaps(
         if let Some((_, first_span)) = seen.iter().find(|(first, _)| overlap(first, address)) {
             // Of the two, the one that somebody typed.
             let (at, other) = if span.is_some() { (span, *first_span) } else { (*first_span, span) };
-            check.error(
-                at,
-                format!("two listeners take {}", spell(address)),
-                "again here; give one of them another port",
-            );
-            if other.is_some() {
-                check.report.also(at, other, "first here");
-            }
+            let message = format!("two listeners take {}", spell(address));
+            check.error(at, message, "again here; give one of them another port").also(other, "first here");
         }
         seen.push((address, span));
     }

@@ -59,8 +59,9 @@ impl SeenRoutes {
             true => format!("two routes of `{service}` are the same: both take {}", route.display),
             false => format!("two routes are the same: `{first_service}` and `{service}` both take {}", route.display),
         };
-        check.error(at, message, "again here; add `headers:` or `methods:` to tell them apart");
-        check.report.also(at, *first, "first here");
+        check
+            .error(at, message, "again here; add `headers:` or `methods:` to tell them apart")
+            .also(*first, "first here");
     }
 }
 
@@ -103,7 +104,7 @@ fn service(
 ///
 /// `timeouts`, `queue`, `keepalive` and `buffer` are filled key by key: each of their keys stands alone. What only makes
 /// sense as a whole (`balance`, `cors`, `compression`, `headers`) is taken as a whole.
-pub fn inherit(service: &mut raw::Service, from: &raw::Service) {
+pub(crate) fn inherit(service: &mut raw::Service, from: &raw::Service) {
     fn or<T: Clone>(field: &mut Option<T>, from: &Option<T>) {
         if field.is_none() {
             field.clone_from(from);
