@@ -87,7 +87,7 @@ impl Keys<'_, '_> {
 
     /// The value of a key that this mapping cannot do without.
     pub fn required<T: Decode>(&mut self, key: &'static str) -> Option<T> {
-        if self.entries.iter().all(|entry| entry.key != key || entry.value.is_null()) {
+        if !self.has_value(key) && !self.has_misspelled(key) {
             let message = format!("{} has no `{key}`", self.decoder.context());
             self.decoder.report.error(self.span, message, format!("add `{key}:`"));
         }

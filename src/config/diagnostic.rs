@@ -247,7 +247,7 @@ mod tests {
         report.warning(Span::NONE, "odd", "do that");
         let diagnostics = report.finish(Sources::default(), &[], "a.yaml");
         assert_eq!(diagnostics.summary(), "a.yaml: 1 error, 1 warning");
-        assert_eq!(diagnostics.to_string(), "wrong and 1 more: portway check");
+        assert_eq!(diagnostics.to_string(), "a.yaml:1:1 wrong and 1 more: portway check");
     }
 
     #[test]

@@ -336,6 +336,7 @@ pub struct Cors {
 /// Compression of responses.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = super::schema::or_true)]
 pub struct Compression {
     /// Smaller responses stay as they are. Default 1KiB.
     pub min_size: Option<Scalar<kind::Size>>,
