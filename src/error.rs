@@ -58,6 +58,8 @@ pub enum FailureKind {
     ClientClosed,
     /// A transfer coding that we do not implement. RFC 9112 §6.1.
     UnknownTransferCoding,
+    /// A method longer than any that exists. RFC 9112 §3.
+    UnknownMethod,
     /// An HTTP version other than 1.0 and 1.1.
     UnsupportedVersion,
     /// The request has passed through this instance before. RFC 9110 §7.6.3.
@@ -105,7 +107,7 @@ const fn row(kind: FailureKind, reason: &'static str, fault: Fault, status: u16,
 
 /// The table of the design, a row per kind, in the order of the enum.
 #[rustfmt::skip]
-const TABLE: [Row; 25] = [
+const TABLE: [Row; 26] = [
     row(FailureKind::BadRequest, "bad_request", Fault::Client, 400, Retry::Never),
     row(FailureKind::NoRoute, "no_route", Fault::Client, 404, Retry::Never),
     row(FailureKind::MethodNotAllowed, "method_not_allowed", Fault::Client, 405, Retry::Never),
@@ -116,6 +118,7 @@ const TABLE: [Row; 25] = [
     row(FailureKind::HeadersTooLarge, "headers_too_large", Fault::Client, 431, Retry::Never),
     row(FailureKind::ClientClosed, "client_closed", Fault::Client, 499, Retry::Never),
     row(FailureKind::UnknownTransferCoding, "unknown_transfer_coding", Fault::Client, 501, Retry::Never),
+    row(FailureKind::UnknownMethod, "unknown_method", Fault::Client, 501, Retry::Never),
     row(FailureKind::UnsupportedVersion, "unsupported_version", Fault::Client, 505, Retry::Never),
     row(FailureKind::LoopDetected, "loop_detected", Fault::Client, 508, Retry::Never),
     row(FailureKind::NoHealthyBackend, "no_healthy_backend", Fault::Service, 503, Retry::AfterBackoff),

@@ -3,6 +3,11 @@
 
 use std::process::ExitCode;
 
+/// Several threads that allocate small things all day: glibc's allocator keeps more and returns less.
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     portway::cli::run(std::env::args_os())
 }

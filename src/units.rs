@@ -2,6 +2,7 @@
 //! They promise that a value which exists is valid. They know no clock, no file and no socket.
 
 use std::fmt;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -121,6 +122,13 @@ pub struct HostPort {
     pub host: Arc<str>,
     /// 1 to 65535.
     pub port: u16,
+}
+
+impl HostPort {
+    /// The socket address, unless the host is a name.
+    pub fn socket_addr(&self) -> Option<SocketAddr> {
+        self.host.parse().ok().map(|ip: IpAddr| SocketAddr::new(ip, self.port))
+    }
 }
 
 impl fmt::Display for HostPort {

@@ -445,3 +445,15 @@ pub struct HeaderEdit {
     /// Taken away.
     pub remove: Vec<HeaderName>,
 }
+
+impl std::fmt::Display for ListenAddress {
+    /// As the file writes it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ListenAddress::Tcp(address) => address.fmt(f),
+            ListenAddress::AnyTcp(port) => write!(f, ":{port}"),
+            ListenAddress::Unix(path) => write!(f, "unix:{}", path.display()),
+            ListenAddress::Fd(number) => write!(f, "fd://{number}"),
+        }
+    }
+}

@@ -1,10 +1,10 @@
 //! The configuration in its long form, for `config show`: what was typed, and on request what is in force where nothing was.
 //! Promises YAML that reads back as the same configuration, and `${VAR}` in place of every value that came from outside.
 
-use super::checked::{self, ListenAddress};
+use super::checked;
 use super::raw::{self, Balance, HashField, HashKey, RouteForm, Switch};
 use super::scalar::Scalar;
-use super::validate::{inherit, spell};
+use super::validate::inherit;
 use crate::config::quantity::spell_duration;
 
 /// What was typed, in its long form.
@@ -84,14 +84,13 @@ fn fill_listeners(long: &mut raw::Config, config: &checked::Config) {
     let nothing = raw::Listener { address: None, protocol: None, max_connections: None };
     let listeners = long.listen.get_or_insert_with(|| vec![nothing; config.listeners.len()]);
     for (listener, checked) in listeners.iter_mut().zip(&config.listeners) {
-        or(&mut listener.address, spell(&checked.address));
+        or(&mut listener.address, &checked.address);
         or(&mut listener.protocol, "auto");
         or(&mut listener.max_connections, cap(checked.max_connections));
     }
     let nothing = raw::Admin { address: None, token: None };
     if let (Switch::On(admin), Some(checked)) = (long.admin.get_or_insert(Switch::On(nothing)), &config.admin) {
-        let address: &ListenAddress = &checked.address;
-        or(&mut admin.address, spell(address));
+        or(&mut admin.address, &checked.address);
     }
 }
 

@@ -23,7 +23,6 @@ mod path;
 mod routes;
 mod services;
 
-pub(crate) use listeners::spell;
 pub(crate) use routes::split_short;
 pub(crate) use services::inherit;
 

@@ -1,0 +1,47 @@
+//! The admin listener: health, metrics, the API and the dashboard, for one operator on the control thread.
+//! Promises that GET never changes anything, that a web page from elsewhere can reach none of it, and that every size,
+//! count and wait is bounded. It does not know the data plane: what it shows comes through [`StatusSource`].
+
+use std::sync::Arc;
+
+use crate::lifecycle::drain::{Phase, Trigger};
+use crate::lifecycle::readiness::Readiness;
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::Metrics;
+
+pub use self::server::{BindError, Server};
+pub use self::status::{
+    BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
+};
+
+mod api;
+mod guard;
+mod page;
+mod server;
+pub mod status;
+
+/// What the admin listener reads and asks.
+pub struct Resources {
+    /// Listeners, services and backends.
+    pub source: Arc<dyn StatusSource>,
+    /// `GET /metrics`.
+    pub metrics: Arc<Metrics>,
+    /// `GET /api/v1/events`.
+    pub events: Arc<Events>,
+    /// `GET /readyz`, together with `drain`.
+    pub readiness: Readiness,
+    /// `POST /api/v1/drain`.
+    pub drain: Trigger,
+}
+
+impl Resources {
+    fn state(&self) -> ProcessState {
+        if self.drain.is_requested() || self.drain.watch().phase() > Phase::Running {
+            ProcessState::Draining
+        } else if self.readiness.is_ready() {
+            ProcessState::Ready
+        } else {
+            ProcessState::Starting
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! What a running process tells about itself, as values that become JSON: `GET /api/v1/status`.
+//! Promises that fields are added, never renamed or removed. It computes nothing: the source fills it in.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Whoever knows the present state. Called on the control thread, so it may take its time, but must not wait.
+pub trait StatusSource: Send + Sync {
+    /// All of it, with the given word for the process as a whole.
+    fn status(&self, state: ProcessState) -> Status;
+
+    /// The configuration in effect, defaults included, `${VAR}` in place of its value.
+    fn config_yaml(&self) -> String;
+}
+
+/// A whole process.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// `0.1.0`.
+    pub version: String,
+    /// In a word.
+    pub state: ProcessState,
+    /// Since it was started.
+    pub uptime_s: u64,
+    /// Number of the configuration in effect.
+    pub generation: u64,
+    /// Since that configuration took effect.
+    pub generation_age_s: u64,
+    /// Where it was read from.
+    pub config_file: Option<String>,
+    /// Data-plane threads.
+    pub workers: usize,
+    /// All requests together, those without a route included.
+    pub traffic: Traffic,
+    /// In the order of the configuration.
+    pub listeners: Vec<ListenerStatus>,
+    /// In the order of the configuration.
+    pub services: Vec<ServiceStatus>,
+}
+
+/// What the process is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessState {
+    /// Not everything is up yet.
+    Starting,
+    /// Ordinary work.
+    Ready,
+    /// On its way out.
+    Draining,
+}
+
+impl fmt::Display for ProcessState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            ProcessState::Starting => "starting",
+            ProcessState::Ready => "ready",
+            ProcessState::Draining => "draining",
+        })
+    }
+}
+
+/// Requests of the last seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Per second.
+    pub req_per_s: f64,
+    /// Half of them took no longer; absent without requests.
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 took no longer.
+    pub p99_ms: Option<f64>,
+    /// Share that ended with 5xx, 0 to 1.
+    pub error_ratio: f64,
+}
+
+/// A listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// As configured.
+    pub address: String,
+    /// `http`.
+    pub protocol: String,
+    /// Open now.
+    pub connections: u64,
+    /// Since the start.
+    pub accepted: u64,
+}
+
+/// A service.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    /// Its key in the configuration.
+    pub name: String,
+    /// As the user would write them in short.
+    pub routes: Vec<String>,
+    /// Its requests.
+    pub traffic: Traffic,
+    /// Requests at its backends.
+    pub in_flight: u64,
+    /// Requests that wait for a free backend.
+    pub queue: u64,
+    /// How many may wait.
+    pub queue_limit: u64,
+    /// Further attempts per request of the last seconds, 0 to 1.
+    pub retry_ratio: f64,
+    /// Its backends.
+    pub backends: Vec<BackendStatus>,
+}
+
+/// A backend.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// What is dialled, or the name that could not be resolved.
+    pub address: String,
+    /// In a word.
+    pub state: BackendState,
+    /// Its relative share.
+    pub weight: u32,
+    /// Requests at it.
+    pub in_flight: u64,
+    /// Attempts since the start.
+    pub requests: u64,
+    /// Those it is to blame for.
+    pub errors: u64,
+    /// Half of the attempts took no longer; absent without attempts.
+    pub p50_ms: Option<f64>,
+    /// 99 of 100 took no longer.
+    pub p99_ms: Option<f64>,
+}
+
+/// Whether a backend takes requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BackendState {
+    /// It does.
+    Ready,
+    /// It is at `max_in_flight`.
+    Full,
+    /// Its name has no address at the moment.
+    Unresolved,
+    /// It finishes what it has.
+    Draining,
+}
+
+impl fmt::Display for BackendState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            BackendState::Ready => "ready",
+            BackendState::Full => "full",
+            BackendState::Unresolved => "unresolved",
+            BackendState::Draining => "draining",
+        })
+    }
+}
+
+/// A duration as the API gives it: milliseconds, to the microsecond.
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1_000.0
+}

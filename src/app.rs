@@ -1,0 +1,306 @@
+//! The wiring of a process: configuration in, listeners, workers, control loops and admin out, drain at the end.
+//! It promises that nothing is served unless everything could be bound, and that what was bound is drained.
+//! It is the only module that knows all others; it decides nothing about requests.
+
+mod overview;
+
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::admin::{self, Resources};
+use crate::config::checked::Config;
+use crate::control::resolve::Resolver;
+use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
+use crate::lifecycle::readiness::Readiness;
+use crate::lifecycle::signal::{Request, Signals};
+use crate::lifecycle::clock;
+use crate::net::listener::{self, Bound};
+use crate::proxy::capacity::{self, Capacity};
+use crate::proxy::listening::ListenerContext;
+use crate::proxy::stack::{self, Stack};
+use crate::proxy::worker::{self, Shared, Worker};
+use crate::runtime::registry::Registry;
+use crate::runtime::snapshot::{Build, Snapshot};
+use crate::runtime::store::Store;
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::{Gauge, Metrics};
+use overview::Overview;
+
+/// How long what is in the access log's buffers may take to be written at the end.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a process is started with.
+pub struct Setup {
+    /// What was checked.
+    pub config: Config,
+    /// Where it came from; `None` for a built-in configuration.
+    pub file: Option<PathBuf>,
+    /// Its long form, without secrets.
+    pub yaml: String,
+}
+
+/// Why a process could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener.
+    #[error(transparent)]
+    Listen(#[from] listener::BindError),
+    /// The admin listener.
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    /// The access log.
+    #[error("cannot open the access log {path}: {source}. Does its directory exist, and may this user write there?")]
+    AccessLog {
+        /// What the configuration names.
+        path: String,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Threads, signals, timers.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+}
+
+/// A started process: its workers run, its control loops do not yet.
+pub struct App {
+    store: Arc<Store<Stack>>,
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    log: Option<Arc<AccessLog>>,
+    admin: Option<admin::Server>,
+    listeners: Vec<Arc<ListenerContext>>,
+    addresses: Vec<SocketAddr>,
+    trigger: Trigger,
+    readiness: Readiness,
+    setup: About,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+}
+
+/// What people are told about the configuration.
+struct About {
+    file: Option<PathBuf>,
+    yaml: String,
+}
+
+impl App {
+    /// Binds everything and starts the workers. Nothing is left behind if it fails.
+    pub fn start(setup: Setup) -> Result<Self, StartError> {
+        let Setup { config, file, yaml } = setup;
+        let n_workers = config.workers;
+        let metrics = Metrics::with_workers(n_workers);
+        let (contexts, addresses, mut sockets) = bind_all(&config, &metrics)?;
+        let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
+        let log = open_log(&config, &metrics)?;
+        let capacity = Arc::new(Capacity::new(config.limits.connections.get()));
+        let registry = Arc::new(Registry::new(metrics.clone()));
+        let build = Build { generation: 1, registry: &registry, metrics: &metrics, stack: &stack::build };
+        let store = Arc::new(Store::new(Snapshot::build(config, &build)));
+        metrics.config_applied(1, clock::unix_now());
+        watch_gauges(&store, &contexts, &metrics);
+        let (trigger, drain) = drain::new();
+        let pseudonym = format!("portway-{:08x}", fastrand::u32(..)).into();
+        let shared = Shared { store: store.clone(), metrics: metrics.clone(), capacity, drain, pseudonym };
+        let mut workers = Vec::new();
+        for worker_idx in 0..n_workers.get() {
+            let own = sockets.iter_mut().zip(&contexts).filter_map(|(s, c)| s.pop().map(|s| (s, c.clone()))).collect();
+            let worker = Worker::new(&shared, log.as_deref().map(AccessLog::writer));
+            workers.push(spawn_worker(worker_idx, worker, own, trigger.hold())?);
+        }
+        Ok(Self {
+            store,
+            registry,
+            metrics,
+            events: Arc::new(Events::new()),
+            log,
+            admin,
+            listeners: contexts,
+            addresses,
+            trigger,
+            readiness: Readiness::new(),
+            setup: About { file, yaml },
+            workers,
+        })
+    }
+
+    /// Where the TCP listeners of the configuration ended up, in its order: port 0 has become a real one.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Where the admin API listens.
+    pub fn admin_address(&self) -> Option<String> {
+        self.admin.as_ref().map(|admin| admin.address().to_string())
+    }
+
+    /// Asks for the drain from outside.
+    pub fn trigger(&self) -> Trigger {
+        self.trigger.clone()
+    }
+
+    /// Runs the control loops on this thread until the process is drained.
+    pub fn run(mut self, signals: TakeSignals) -> Result<End, StartError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let end = runtime.block_on(self.control(signals))?;
+        // The resolver may sit in a system call that does not end; the process must.
+        runtime.shutdown_background();
+        for worker in self.workers.drain(..) {
+            match worker.join() {
+                Ok(ended) => ended?,
+                Err(_) => return Err(io::Error::other("a worker thread panicked: this is a bug of Portway").into()),
+            }
+        }
+        if let Some(log) = &self.log
+            && !log.flush(LOG_PATIENCE)
+        {
+            tracing::warn!("access log not written to its end");
+        }
+        Ok(end)
+    }
+
+    async fn control(&mut self, signals: TakeSignals) -> Result<End, StartError> {
+        let names = self.readiness.block("names of backends");
+        let overview = Arc::new(Overview::new(self));
+        let mut tasks = tokio::task::JoinSet::new();
+        if let TakeSignals::Yes = signals {
+            tasks.spawn(obey_signals(Signals::new()?, self.trigger.clone(), self.log.clone()));
+        }
+        if let Some(server) = self.admin.take() {
+            let resources = Resources {
+                source: overview.clone(),
+                metrics: self.metrics.clone(),
+                events: self.events.clone(),
+                readiness: self.readiness.clone(),
+                drain: self.trigger.clone(),
+            };
+            tasks.spawn(async move {
+                if let Err(error) = server.serve(Arc::new(resources)).await {
+                    tracing::error!(%error, "admin listener ended");
+                }
+            });
+        }
+        tasks.spawn(overview.watch());
+        let mut resolver = Resolver::new(self.registry.clone(), self.metrics.clone());
+        resolver.round(&self.store.load_full()).await;
+        drop(names);
+        tasks.spawn(resolver.run(self.store.clone()));
+        self.announce();
+        let store = self.store.clone();
+        let plan = move || {
+            let shutdown = store.load().config.shutdown;
+            Plan { delay: shutdown.delay, drain: shutdown.drain }
+        };
+        let end = self.trigger.drive(plan).await;
+        if end == End::Forced {
+            // The workers cut what is open as soon as they see it.
+            let _ = tokio::time::timeout(Duration::from_secs(1), self.trigger.released()).await;
+        }
+        tracing::info!(clean = end == End::Clean, "drained");
+        Ok(end)
+    }
+
+    fn announce(&self) {
+        let snapshot = self.store.load();
+        for context in &self.listeners {
+            tracing::info!(address = %context.address, "listening");
+        }
+        let admin = snapshot.config.admin.as_ref().map_or_else(|| "off".to_owned(), |a| a.address.to_string());
+        let (services, routes) = (snapshot.services.len(), snapshot.table.len());
+        tracing::info!(services, routes, workers = snapshot.config.workers, %admin, "ready");
+        self.events.push("ready", "ready", &[("generation", &snapshot.generation)]);
+    }
+}
+
+/// Whether this instance takes over the signals of its process: not when it is one of several in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TakeSignals {
+    /// It does.
+    Yes,
+    /// Somebody else's.
+    No,
+}
+
+type Sockets = (Vec<Arc<ListenerContext>>, Vec<SocketAddr>, Vec<Vec<Bound>>);
+
+fn bind_all(config: &Config, metrics: &Metrics) -> Result<Sockets, StartError> {
+    if let Some(limit) = capacity::raise_descriptor_limit() {
+        tracing::debug!(limit, "descriptor limit raised");
+    }
+    let (mut contexts, mut addresses, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
+    for declared in &config.listeners {
+        let bound = listener::bind(&declared.address, config.workers.get())?;
+        let local = bound.first().and_then(Bound::local_addr);
+        let counters = metrics.listener(&declared.address.to_string());
+        contexts.push(Arc::new(ListenerContext::new(declared, local, counters)));
+        addresses.extend(local);
+        sockets.push(bound);
+    }
+    Ok((contexts, addresses, sockets))
+}
+
+fn open_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<AccessLog>>, StartError> {
+    let Some(declared) = &config.access_log else { return Ok(None) };
+    let opened = AccessLog::open(declared, metrics).map_err(|source| {
+        let path = declared.path.as_ref().map_or_else(|| "standard output".into(), |path| path.display().to_string());
+        StartError::AccessLog { path, source }
+    });
+    opened.map(|log| Some(Arc::new(log)))
+}
+
+fn watch_gauges(store: &Arc<Store<Stack>>, contexts: &[Arc<ListenerContext>], metrics: &Metrics) {
+    for context in contexts {
+        let weak = Arc::downgrade(context);
+        let read = move || weak.upgrade().map(|context| f64::from(context.connections()));
+        metrics.watch(Gauge::Connections, &[&context.address], read);
+    }
+    for service in &store.load().services {
+        let queue = Arc::downgrade(&service.queue);
+        let read = move || queue.upgrade().map(|queue| f64::from(queue.len()));
+        metrics.watch(Gauge::QueueLength, &[service.name.as_str()], read);
+    }
+}
+
+fn spawn_worker(
+    worker_idx: usize,
+    worker: Arc<Worker>,
+    listeners: Vec<(Bound, Arc<ListenerContext>)>,
+    hold: drain::Hold,
+) -> io::Result<JoinHandle<io::Result<()>>> {
+    let thread = std::thread::Builder::new().name(format!("worker-{worker_idx}"));
+    thread.spawn(move || {
+        let ended = worker::run(worker_idx, worker, listeners);
+        drop(hold);
+        ended
+    })
+}
+
+async fn obey_signals(mut signals: Signals, trigger: Trigger, log: Option<Arc<AccessLog>>) {
+    loop {
+        match signals.next().await {
+            Request::Drain(name) => {
+                tracing::info!(signal = name, "draining");
+                trigger.request(Reason::Signal(name));
+            }
+            Request::Reload => tracing::warn!("SIGHUP: this version reads its configuration only at start; restart to apply it"),
+            Request::ReopenLogs => {
+                if let Some(log) = &log {
+                    log.reopen();
+                    tracing::info!("access log reopened");
+                }
+            }
+            Request::Upgrade => tracing::warn!("SIGUSR2: this version cannot hand over to a new binary"),
+        }
+    }
+}
+
+/// One data-plane thread per core.
+pub fn default_workers() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}

@@ -1,0 +1,160 @@
+//! The cheaper of two backends by latency × requests in flight, where latency jumps to a peak and forgets it slowly.
+//! A backend without samples, or with old ones, is taken to be like the one it is compared with: it gets its share,
+//! neither everything nor nothing. What counts as a sample is the caller's business; nothing here measures time.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::least_requests::{self, Load};
+use super::random::{Dice, Draw};
+use super::{Candidate, Pool};
+use crate::units::Moment;
+
+/// How fast samples are forgotten: after this time 37 % is left. Linkerd's control plane and Envoy both use 10 s.
+const DECAY: Duration = Duration::from_secs(10);
+
+/// Draws two and takes the one with the smaller latency × (in flight + 1) / weight.
+pub(super) fn pick<C: Candidate>(pool: &Pool<'_, C>, draw: &Draw, dice: &mut Dice) -> Option<usize> {
+    let (first, second) = least_requests::two_choices(pool, draw, dice)?;
+    let Some(second) = second else { return Some(first) };
+    let (a, b) = (&pool.candidates[first], &pool.candidates[second]);
+    let (mut load_a, mut load_b) = (Load::of(a), Load::of(b));
+    (load_a.latency, load_b.latency) = compare(a.latency().sample(), b.latency().sample());
+    Some(if load_b.is_cheaper_than(&load_a) { second } else { first })
+}
+
+/// The latencies to compare two backends by, in nanoseconds.
+///
+/// Only the *difference* in age counts, so a quiet night leaves the order as it was. The older sample moves towards the
+/// newer one: a slow one fades until it is on a par and is tried again, a fast one loses its lead. It never passes the
+/// newer one, else a backend that comes back after a minute would look 400 times faster than all others and take
+/// every request until its first answer. Without a sample, a backend is on a par at once.
+fn compare(a: Option<Sample>, b: Option<Sample>) -> (f64, f64) {
+    match (a, b) {
+        (Some(a), Some(b)) if a.tick.is_before(b.tick) => (a.faded_towards(b), b.nanos),
+        (Some(a), Some(b)) => (a.nanos, b.faded_towards(a)),
+        _ => (1.0, 1.0),
+    }
+}
+
+/// A peak-sensitive moving average of one backend's latency; shared by all worker threads, without a lock.
+///
+/// A sample above the value replaces it; one below moves it by 1 - e^(-age / 10 s), where age is the time since the last
+/// sample. Value and time are one atomic word, so no reader sees one without the other.
+#[derive(Default)]
+pub struct Ewma {
+    /// The value in the upper 28 bits (an `f32` of nanoseconds without sign and last three bits), the tick in the lower
+    /// 36. Zero: no sample yet.
+    word: AtomicU64,
+}
+
+impl Ewma {
+    /// Records that an answer took `latency` and came at `now`.
+    pub fn observe(&self, latency: Duration, now: Moment) {
+        let observed = Sample { nanos: (latency.as_nanos() as f64).max(1.0), tick: Tick::of(now) };
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let next = match Sample::decode(word) {
+                None => observed,
+                Some(last) => last.followed_by(observed),
+            };
+            // Within one tick a sample below the peak changes nothing: the usual case at high rates, and no write.
+            if next.encode() == word {
+                return;
+            }
+            match self.word.compare_exchange_weak(word, next.encode(), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(newer) => word = newer,
+            }
+        }
+    }
+
+    /// The average as it has aged until `now`; `None` without samples. For people to look at: picks compare samples.
+    pub fn value(&self, now: Moment) -> Option<Duration> {
+        let sample = self.sample()?;
+        let nanos = sample.nanos * share_left(Tick::of(now).since(sample.tick));
+        Some(Duration::from_nanos(nanos as u64))
+    }
+
+    fn sample(&self) -> Option<Sample> {
+        Sample::decode(self.word.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Debug for Ewma {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let latency = self.sample().map(|sample| Duration::from_nanos(sample.nanos as u64));
+        f.debug_struct("Ewma").field("latency", &latency).finish()
+    }
+}
+
+/// The average as of its last change.
+#[derive(Clone, Copy)]
+struct Sample {
+    nanos: f64,
+    tick: Tick,
+}
+
+impl Sample {
+    fn followed_by(self, observed: Sample) -> Sample {
+        let age = observed.tick.since(self.tick);
+        let tick = if self.tick.is_before(observed.tick) { observed.tick } else { self.tick };
+        if observed.nanos > self.nanos {
+            return Sample { nanos: observed.nanos, tick };
+        }
+        let left = share_left(age);
+        Sample { nanos: self.nanos * left + observed.nanos * (1.0 - left), tick }
+    }
+
+    /// What this older sample is worth next to a newer one.
+    fn faded_towards(self, newer: Sample) -> f64 {
+        let left = share_left(newer.tick.since(self.tick));
+        if self.nanos > newer.nanos {
+            (self.nanos * left).max(newer.nanos)
+        } else {
+            self.nanos * left + newer.nanos * (1.0 - left)
+        }
+    }
+
+    fn encode(self) -> u64 {
+        let value = ((self.nanos as f32).to_bits() + 0b100) >> 3;
+        u64::from(value) << Tick::BITS | self.tick.0
+    }
+
+    fn decode(word: u64) -> Option<Sample> {
+        let value = (word >> Tick::BITS) as u32;
+        let nanos = f32::from_bits(value << 3).into();
+        (word != 0).then_some(Sample { nanos, tick: Tick(word & Tick::MASK) })
+    }
+}
+
+/// A moment in steps of 2²⁰ ns, about a millisecond, in 36 bits: the circle closes after 2.3 years.
+#[derive(Clone, Copy)]
+struct Tick(u64);
+
+impl Tick {
+    const BITS: u32 = 36;
+    const MASK: u64 = (1 << Self::BITS) - 1;
+
+    fn of(moment: Moment) -> Tick {
+        Tick((moment.0 >> 20) & Self::MASK)
+    }
+
+    fn is_before(self, other: Tick) -> bool {
+        let distance = other.0.wrapping_sub(self.0) & Self::MASK;
+        distance != 0 && distance <= Self::MASK / 2
+    }
+
+    fn since(self, earlier: Tick) -> Duration {
+        // Threads read the clock before they race for the word, so `earlier` may be the later one: then no time passed.
+        if !earlier.is_before(self) {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos((self.0.wrapping_sub(earlier.0) & Self::MASK) << 20)
+    }
+}
+
+fn share_left(age: Duration) -> f64 {
+    (-age.as_secs_f64() / DECAY.as_secs_f64()).exp()
+}

@@ -1,0 +1,4 @@
+//! Loops that write the runtime view, on the control thread: what changes without a request.
+//! They promise never to touch the data plane but through `runtime`. They serve nothing.
+
+pub mod resolve;

@@ -1,0 +1,12 @@
+//! HTTP facts: what a gateway must check, remove, add and say, whatever the route.
+//! Pure: bytes and header maps in, verdicts out; no socket, no clock, no runtime.
+//! It knows no routes and no backends.
+
+pub mod authority;
+pub mod forwarded;
+pub mod framing;
+pub mod head_guard;
+pub mod headers;
+pub mod path;
+pub mod upgrade;
+pub mod local_reply;

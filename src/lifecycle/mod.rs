@@ -1,0 +1,7 @@
+//! From start to end of the process: what time it is, whether it is ready, how it drains, what signals ask for.
+//! Promises that all of it works across several current-thread runtimes. It binds nothing and ends no connection itself.
+
+pub mod clock;
+pub mod drain;
+pub mod readiness;
+pub mod signal;

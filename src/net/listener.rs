@@ -1,0 +1,227 @@
+//! Binds what the configuration names, once per worker, and accepts from it.
+//! It promises that a port in use is an error with a cure, never a silent share. It does not decide who may connect.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::config::checked::ListenAddress;
+use crate::net::inherited;
+use crate::net::stream::Stream;
+
+/// Connections that the kernel completes before we accept them, per socket. Linux caps it at `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}{}", cure(source, address))]
+pub struct BindError {
+    /// What the configuration names.
+    pub address: String,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+fn cure(error: &io::Error, address: &str) -> String {
+    let port = address.rsplit(':').next().unwrap_or_default();
+    match error.kind() {
+        io::ErrorKind::AddrInUse if address.starts_with("unix:") => {
+            ". Another process listens on this socket; stop it or choose another path".to_owned()
+        }
+        io::ErrorKind::AddrInUse => {
+            format!(". Another process is using it; see which: ss -ltnp 'sport = :{port}'")
+        }
+        io::ErrorKind::PermissionDenied => {
+            ". Ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port or grant it".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => ". This host has no such address; see which it has: ip address".to_owned(),
+        _ => String::new(),
+    }
+}
+
+/// A bound, listening socket that no runtime owns yet. Cloning it shares the kernel's queue.
+#[derive(Debug)]
+pub struct Bound {
+    socket: Socket,
+    family: Family,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Tcp,
+    Unix,
+}
+
+impl Bound {
+    /// The bound TCP address, with the port that the kernel chose for port 0. `None` for a unix socket.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.socket.local_addr().ok()?.as_socket()
+    }
+
+    /// Hands the socket to the runtime of this thread.
+    pub fn into_listener(self) -> io::Result<Listener> {
+        self.socket.set_nonblocking(true)?;
+        match self.family {
+            Family::Tcp => TcpListener::from_std(self.socket.into()).map(Listener::Tcp),
+            Family::Unix => UnixListener::from_std(OwnedFd::from(self.socket).into()).map(Listener::Unix),
+        }
+    }
+}
+
+/// A listening socket on one runtime.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP over IPv4 or IPv6.
+    Tcp(TcpListener),
+    /// A unix socket.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// The next connection and who is at its other end; `None` for a unix socket.
+    pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        match self {
+            // Nagle is off already: accepted sockets inherit TCP_NODELAY from the listening one on Linux.
+            Listener::Tcp(listener) => listener.accept().await.map(|(s, peer)| (Stream::Tcp(s), Some(peer))),
+            Listener::Unix(listener) => listener.accept().await.map(|(s, _)| (Stream::Unix(s), None)),
+        }
+    }
+}
+
+/// Binds `address` for `workers` workers: one socket each, which the kernel balances (`SO_REUSEPORT`) where there can be
+/// several, else clones of one.
+pub fn bind(address: &ListenAddress, workers: usize) -> Result<Vec<Bound>, BindError> {
+    let bound = match address {
+        ListenAddress::Tcp(address) => bind_tcp(*address, workers),
+        ListenAddress::AnyTcp(port) => bind_any(*port, workers),
+        ListenAddress::Unix(path) => bind_unix(path).and_then(|socket| share(socket, Family::Unix, workers)),
+        ListenAddress::Fd(number) => take_over(*number, workers),
+    };
+    bound.map_err(|source| BindError { address: address.to_string(), source })
+}
+
+/// IPv6 and IPv4 on one socket where the host has IPv6, else IPv4 alone.
+fn bind_any(port: u16, workers: usize) -> io::Result<Vec<Bound>> {
+    match bind_tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), workers) {
+        Err(error) if no_ipv6(&error) => bind_tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), workers),
+        result => result,
+    }
+}
+
+fn no_ipv6(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
+    absent.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
+    // With SO_REUSEPORT alone a second instance would silently take half of the traffic. A bind without it fails if
+    // anybody listens, so it goes first, as a probe; with port 0 it also chooses the port for the whole group.
+    let probe = tcp_socket(address)?;
+    probe.bind(&address.into())?;
+    let chosen = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    let bind_one = |_| {
+        let socket = tcp_socket(chosen)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&chosen.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_tcp_nodelay(true)?;
+        Ok(Bound { socket, family: Family::Tcp })
+    };
+    (0..workers).map(bind_one).collect()
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?; // connections of the last run in TIME_WAIT must not stop a start
+    if address.is_ipv6() {
+        socket.set_only_v6(!address.ip().is_unspecified())?;
+    }
+    Ok(socket)
+}
+
+fn bind_unix(path: &Path) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let address = SockAddr::unix(path)?;
+    if let Err(error) = socket.bind(&address) {
+        // A socket file that nobody listens on is left over from a process that died.
+        let stale = error.kind() == io::ErrorKind::AddrInUse && std::os::unix::net::UnixStream::connect(path).is_err();
+        if !stale {
+            return Err(error);
+        }
+        std::fs::remove_file(path)?;
+        socket.bind(&address)?;
+    }
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn take_over(number: i32, workers: usize) -> io::Result<Vec<Bound>> {
+    let socket = Socket::from(inherited::duplicate(number)?);
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "this descriptor is not a listening socket"));
+    }
+    match socket.domain()? {
+        Domain::UNIX => share(socket, Family::Unix, workers),
+        _ => {
+            socket.set_tcp_nodelay(true)?;
+            share(socket, Family::Tcp, workers)
+        }
+    }
+}
+
+fn share(socket: Socket, family: Family, workers: usize) -> io::Result<Vec<Bound>> {
+    let clones = (1..workers).map(|_| socket.try_clone().map(|socket| Bound { socket, family }));
+    let mut bound = clones.collect::<io::Result<Vec<_>>>()?;
+    bound.push(Bound { socket, family });
+    Ok(bound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any_local() -> ListenAddress {
+        ListenAddress::Tcp("127.0.0.1:0".parse().unwrap())
+    }
+
+    #[test]
+    fn every_worker_gets_a_socket_on_the_same_port() {
+        let bound = bind(&any_local(), 3).unwrap();
+        let ports: Vec<_> = bound.iter().map(|b| b.local_addr().unwrap().port()).collect();
+        assert!(ports.len() == 3 && ports.iter().all(|port| *port == ports[0]));
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_that_says_how_to_find_the_other() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = ListenAddress::Tcp(taken.local_addr().unwrap());
+        let message = bind(&address, 1).unwrap_err().to_string();
+        assert!(message.contains("ss -ltnp") && message.contains(&address.to_string()), "{message}");
+    }
+
+    #[test]
+    fn a_second_instance_does_not_share_the_port_of_the_first() {
+        let first = bind(&any_local(), 2).unwrap();
+        let address = ListenAddress::Tcp(first[0].local_addr().unwrap());
+        assert!(bind(&address, 2).is_err());
+    }
+
+    #[test]
+    fn a_left_over_unix_socket_is_replaced_and_a_living_one_is_not() {
+        let dir = std::env::temp_dir().join(format!("portway-listener-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let address = ListenAddress::Unix(dir.join("socket"));
+        drop(bind(&address, 1).unwrap());
+        let alive = bind(&address, 1).unwrap();
+        assert!(bind(&address, 1).is_err());
+        drop(alive);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

@@ -1,0 +1,107 @@
+//! The downstream socket as hyper sees it: counted, watched by the head guard, and shut down by us alone.
+//! It promises that no byte of a refused message reaches the parser. It does not answer refusals: the connection does.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::http::head_guard::{GuardState, HeadGuard, Verdict};
+use crate::net::stream::Stream;
+use crate::proxy::activity::Phase;
+use crate::proxy::connection::Connection;
+
+/// A [`Stream`] under hyper's server.
+pub(crate) struct ClientStream {
+    stream: Stream,
+    guard: HeadGuard,
+    connection: Arc<Connection>,
+}
+
+impl ClientStream {
+    pub(crate) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
+        let guard = HeadGuard::new(connection.head_limits());
+        Self { stream, guard, connection }
+    }
+
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream
+    }
+
+    /// Whether what was read so far ends inside a message.
+    pub(crate) fn is_mid_message(&self) -> bool {
+        self.guard.state() != GuardState::BetweenMessages
+    }
+
+    /// Shows the guard what was just read; keeps only what is good.
+    fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        let fresh = &buf.filled()[before..];
+        let activity = &self.connection.activity;
+        activity.bytes_in.fetch_add(fresh.len() as u64, Relaxed);
+        match self.guard.feed(fresh) {
+            Verdict::Pass(_) => {}
+            Verdict::Refused { good, kind } => {
+                self.connection.refuse(kind);
+                buf.set_filled(before + good);
+            }
+        }
+        activity.mid_message.store(self.is_mid_message(), Relaxed);
+        if activity.phase() == Phase::Idle {
+            activity.enter(Phase::Head, self.connection.coarse_now());
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.connection.refusal().is_some() {
+            return Poll::Pending; // what follows a refused message is never looked at; the connection ends
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            this.inspect(buf, before);
+            if buf.filled().len() == before {
+                return Poll::Pending; // all of it was refused; nothing read must not look like the end of stream
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.connection.note_write(&written);
+        written
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.connection.note_write(&written);
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Does nothing: hyper is done, but the connection may still have to linger, or may close with one call less.
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}

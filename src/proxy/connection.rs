@@ -1,0 +1,361 @@
+//! One accepted downstream socket from its first byte to its last: parked, served, refused, upgraded, closed.
+//! It promises that an idle connection costs its socket and little more, that a refused message is answered and nothing
+//! after it is looked at, and that the client can read our last answer before the socket goes.
+//! It parses nothing: hyper does; it decides nothing about requests: the handler does.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Frame;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+
+use crate::error::{FailureKind, ProxyError};
+use crate::http::forwarded::{Ends, PeerHeaders};
+use crate::http::head_guard::HeadLimits;
+use crate::lifecycle::clock;
+use crate::net::stream::Stream;
+use crate::proxy::activity::{Activity, Order, Phase};
+use crate::proxy::client_stream::ClientStream;
+use crate::proxy::body::ProxyBody;
+use crate::proxy::handler;
+use crate::proxy::listening::ListenerContext;
+use crate::proxy::refusal;
+use crate::proxy::relay::Relay;
+use crate::proxy::timer::Timer;
+use crate::proxy::tunnel::Tunnel;
+use crate::proxy::worker::Worker;
+
+/// hyper reads at most so much ahead of the handler, and writes at most so much ahead of the client.
+const BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// What the parts of one connection share: its task, its stream under hyper, its handler, the worker's sweep.
+pub(crate) struct Connection {
+    /// The thread it lives on.
+    pub(crate) worker: Arc<Worker>,
+    /// Where it was accepted.
+    pub(crate) listener: Arc<ListenerContext>,
+    /// Who is at the other end; `None` on a unix socket.
+    pub(crate) peer: Option<SocketAddr>,
+    /// What it is doing.
+    pub(crate) activity: Activity,
+    /// For the timeouts of attempts.
+    pub(crate) timer: Timer,
+    /// The response that is on its way down.
+    relay: Mutex<Option<Relay>>,
+    /// The upgrade that was agreed on.
+    tunnel: Mutex<Option<Box<Tunnel>>>,
+    /// Why what follows is not looked at: a `FailureKind` plus one, or zero.
+    refusal: AtomicU16,
+    /// Why the body of the open request ended early, likewise.
+    body_failure: AtomicU16,
+    /// Nothing but the socket is held.
+    parked: AtomicBool,
+    /// What its requests say about the peer, made when the first of them needs it.
+    peer_headers: OnceLock<Box<PeerHeaders>>,
+    waker: OnceLock<Waker>,
+}
+
+impl Connection {
+    pub(crate) fn new(worker: Arc<Worker>, listener: Arc<ListenerContext>, peer: Option<SocketAddr>) -> Arc<Self> {
+        let activity = Activity::default();
+        activity.enter(Phase::Idle, worker.coarse_now());
+        Arc::new(Self {
+            worker,
+            listener,
+            peer,
+            activity,
+            timer: Timer::default(),
+            relay: Mutex::default(),
+            tunnel: Mutex::default(),
+            refusal: AtomicU16::new(0),
+            body_failure: AtomicU16::new(0),
+            parked: AtomicBool::new(true),
+            peer_headers: OnceLock::new(),
+            waker: OnceLock::new(),
+        })
+    }
+
+    /// Whether it holds nothing but its socket already.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.load(Relaxed)
+    }
+
+    /// Tells the connection's task what to do.
+    pub(crate) fn order(&self, order: Order) {
+        self.activity.give_order(order);
+        if let Some(waker) = self.waker.get() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Waits for an order that ends whatever is open.
+    pub(crate) async fn ordered(&self) {
+        poll_fn(|_| match self.activity.take_order() {
+            Some(Order::Stalled | Order::Now) => Poll::Ready(()),
+            _ => Poll::Pending, // orders wake the whole task
+        })
+        .await;
+    }
+
+    pub(crate) fn head_limits(&self) -> HeadLimits {
+        let limits = &self.worker.store.load().config.limits;
+        HeadLimits {
+            header_bytes: limits.header_bytes.as_usize(),
+            header_count: limits.header_count.get(),
+            target_bytes: limits.header_bytes.as_usize(),
+        }
+    }
+
+    pub(crate) fn coarse_now(&self) -> crate::units::Moment {
+        self.worker.coarse_now()
+    }
+
+    /// What requests say about the peer.
+    pub(crate) fn peer_headers(&self) -> &PeerHeaders {
+        self.peer_headers.get_or_init(|| {
+            let ends = Ends { peer: self.peer, local: self.listener.local, scheme: self.listener.scheme };
+            Box::new(PeerHeaders::new(&ends, &self.worker.store.load().config.trusted_proxies))
+        })
+    }
+
+    /// Whether the answer at hand is the last one on this connection.
+    pub(crate) fn must_close(&self) -> bool {
+        self.worker.is_draining() || self.refusal().is_some() || self.body_failure().is_some()
+    }
+
+    /// What comes next is not looked at any more.
+    pub(crate) fn refuse(&self, kind: FailureKind) {
+        self.refusal.store(kind.index() as u16 + 1, Relaxed);
+    }
+
+    pub(crate) fn refusal(&self) -> Option<FailureKind> {
+        kind_at(&self.refusal)
+    }
+
+    /// The body of the open request ends here, for this reason.
+    pub(crate) fn fail_body(&self, kind: FailureKind) {
+        self.body_failure.store(kind.index() as u16 + 1, Relaxed);
+    }
+
+    pub(crate) fn body_failure(&self) -> Option<FailureKind> {
+        kind_at(&self.body_failure).or_else(|| self.refusal())
+    }
+
+    pub(crate) fn note_body_wanted(&self, wanted: bool) {
+        self.activity.body_wanted.store(wanted, Relaxed);
+    }
+
+    pub(crate) fn note_write(&self, written: &Poll<io::Result<usize>>) {
+        if let Poll::Ready(Ok(bytes)) = written {
+            self.activity.bytes_out.fetch_add(*bytes as u64, Relaxed);
+        }
+        self.activity.write_blocked.store(written.is_pending(), Relaxed);
+    }
+
+    /// Lets a response go on while the client does not read.
+    pub(crate) fn set_relay(&self, relay: Relay) {
+        *self.relay() = Some(relay);
+    }
+
+    pub(crate) fn poll_relay(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        match self.relay().as_mut() {
+            Some(relay) => relay.poll_next(self, cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    pub(crate) fn relay_is_done(&self) -> bool {
+        self.relay().as_ref().is_none_or(Relay::is_done)
+    }
+
+    pub(crate) fn drop_relay(&self) {
+        let relay = self.relay().take();
+        drop(relay); // outside the lock: it may give a place back and wake somebody
+    }
+
+    fn relay(&self) -> MutexGuard<'_, Option<Relay>> {
+        self.relay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps an agreed upgrade until hyper has sent the 101.
+    pub(crate) fn set_tunnel(&self, tunnel: Box<Tunnel>) {
+        *self.tunnel() = Some(tunnel);
+    }
+
+    pub(crate) fn tunnel(&self) -> MutexGuard<'_, Option<Box<Tunnel>>> {
+        self.tunnel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kind_at(cell: &AtomicU16) -> Option<FailureKind> {
+    let stored = cell.load(Relaxed);
+    if stored == 0 { None } else { FailureKind::all().nth(usize::from(stored) - 1) }
+}
+
+/// How a stretch of HTTP on a connection ended.
+enum Stretch {
+    /// Nothing is open and nothing has come for a while.
+    Rest(Stream),
+    /// Nothing more is to be done.
+    Over,
+    /// The client was told; it may still be sending.
+    Linger(Stream),
+    /// What came is refused, or did not come in time.
+    Refused(Stream, FailureKind),
+    /// A 101 went down; with the bytes that came after the request.
+    Upgraded(Stream, Bytes, Box<Tunnel>),
+}
+
+/// Serves one connection until it ends.
+pub(crate) async fn serve(mut stream: Stream, connection: Arc<Connection>) {
+    poll_fn(|cx| {
+        connection.waker.get_or_init(|| cx.waker().clone());
+        Poll::Ready(())
+    })
+    .await;
+    loop {
+        if rest(&stream, &connection).await.is_none() {
+            return;
+        }
+        // Boxed, so that a resting connection does not hold the room that a busy one needs.
+        match Box::pin(speak_http(stream, &connection)).await {
+            Stretch::Rest(rested) => stream = rested,
+            Stretch::Over => return,
+            Stretch::Linger(stream) => return refusal::linger(stream).await,
+            Stretch::Refused(stream, kind) => {
+                return Box::pin(refusal::answer(stream, &connection, kind)).await;
+            }
+            Stretch::Upgraded(stream, early, tunnel) => {
+                return Box::pin(tunnel.run(stream, early, &connection)).await;
+            }
+        }
+    }
+}
+
+/// Waits for the first byte of a request with nothing but the socket in hand. `None` once the connection is to end.
+async fn rest(stream: &Stream, connection: &Connection) -> Option<()> {
+    connection.timer.disarm();
+    connection.parked.store(true, Relaxed);
+    let readable = poll_fn(|cx| {
+        match connection.activity.take_order() {
+            None | Some(Order::Park) => {}
+            Some(_) => return Poll::Ready(None),
+        }
+        stream.poll_read_ready(cx).map(Result::ok)
+    })
+    .await;
+    connection.parked.store(false, Relaxed);
+    readable
+}
+
+/// Shows a tower service to hyper, which calls through a shared reference and asks no service whether it is ready.
+struct ServedByHyper<S>(S);
+
+impl<S: tower::Service<Request<Incoming>> + Clone> hyper::service::Service<Request<Incoming>> for ServedByHyper<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, request: Request<Incoming>) -> S::Future {
+        self.0.clone().call(request)
+    }
+}
+
+/// Speaks HTTP/1.1 on `stream` until it rests or ends.
+async fn speak_http(stream: Stream, connection: &Arc<Connection>) -> Stretch {
+    let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
+    let mut server = http1::Builder::new()
+        .max_buf_size(BUFFER_BYTES_MAX)
+        .pipeline_flush(false)
+        .serve_connection(io, ServedByHyper(handler::service(connection.clone())));
+    let pause = poll_fn(|cx| poll_server(&mut server, connection, cx)).await;
+    let parts = server.into_parts();
+    let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+    match pause {
+        Pause::Rest if early.is_empty() => Stretch::Rest(stream.into_stream()),
+        Pause::Refused(kind) => Stretch::Refused(stream.into_stream(), kind),
+        Pause::Rest | Pause::Cut => Stretch::Over,
+        Pause::Done => match connection.tunnel().take() {
+            Some(tunnel) => Stretch::Upgraded(stream.into_stream(), early, tunnel),
+            None if stream.is_mid_message() => Stretch::Linger(stream.into_stream()),
+            None => Stretch::Over,
+        },
+    }
+}
+
+/// Why hyper's future is put down.
+enum Pause {
+    Rest,
+    Refused(FailureKind),
+    Cut,
+    Done,
+}
+
+fn poll_server<S>(
+    server: &mut http1::Connection<TokioIo<ClientStream>, S>,
+    connection: &Arc<Connection>,
+    cx: &mut Context<'_>,
+) -> Poll<Pause>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<ProxyBody>, Error = Infallible>,
+{
+    if let Some(order) = connection.activity.take_order()
+        && let Some(pause) = obey(order, connection)
+    {
+        return Poll::Ready(pause);
+    }
+    if Pin::new(&mut *server).poll(cx).is_ready() {
+        return Poll::Ready(Pause::Done);
+    }
+    let activity = &connection.activity;
+    if activity.write_blocked.load(Relaxed)
+        && let Some(relay) = connection.relay().as_mut()
+    {
+        relay.poll_ahead(connection, cx);
+    }
+    // What came before the refused message is answered first.
+    let nothing_open = matches!(activity.phase(), Phase::Idle | Phase::Head) && !activity.write_blocked.load(Relaxed);
+    match connection.refusal() {
+        Some(kind) if nothing_open => Poll::Ready(Pause::Refused(kind)),
+        _ => Poll::Pending,
+    }
+}
+
+/// Acts on an order of the sweep. The phase may have changed since it was given: what no longer fits is ignored.
+fn obey(order: Order, connection: &Connection) -> Option<Pause> {
+    let activity = &connection.activity;
+    let everything_moved = !activity.mid_message.load(Relaxed) && !activity.write_blocked.load(Relaxed);
+    let at_rest = activity.phase() == Phase::Idle && everything_moved;
+    match order {
+        Order::Park => at_rest.then_some(Pause::Rest),
+        Order::Close => at_rest.then_some(Pause::Cut),
+        Order::HeadTimeout => (activity.phase() == Phase::Head).then_some(Pause::Refused(FailureKind::RequestTimeout)),
+        Order::BodyTimeout => {
+            connection.fail_body(FailureKind::RequestTimeout);
+            None
+        }
+        Order::Deadline if activity.phase() == Phase::Request => {
+            connection.fail_body(FailureKind::Deadline);
+            None
+        }
+        Order::Stalled | Order::Deadline | Order::Now => Some(Pause::Cut),
+    }
+}
+
+impl Connection {
+    /// Begins the next request: nothing of the last one is left.
+    pub(crate) fn begin_request(&self) {
+        self.body_failure.store(0, Relaxed);
+        self.activity.begin_request(clock::now());
+    }
+}

@@ -1,0 +1,259 @@
+//! One request from its head to its record: what it is, what became of it, what it leaves behind.
+//! It promises exactly one access-log record and one count per exchange, when it is dropped, however it ended.
+//! It decides nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Method, Request, StatusCode, Uri, Version};
+
+use crate::error::FailureKind;
+use crate::http::local_reply::{Format, LocalReply};
+use crate::lifecycle::clock;
+use crate::proxy::activity::Phase;
+use crate::proxy::connection::Connection;
+use crate::proxy::handler::ActiveRoute;
+use crate::runtime::backend::Backend;
+use crate::runtime::service::Service;
+use crate::telemetry::access_log::Record;
+use crate::telemetry::request_id::RequestId;
+use crate::telemetry::trace::TraceContext;
+use crate::units::Moment;
+
+/// One request and its response.
+pub(crate) struct Exchange {
+    pub(crate) connection: Arc<Connection>,
+    /// When its head was complete.
+    pub(crate) started: Moment,
+    pub(crate) request_id: RequestId,
+    pub(crate) trace: TraceContext,
+    /// What the request was received as.
+    pub(crate) version: Version,
+    /// What a local reply is written for: `Accept` and `Content-Type` of the request.
+    wishes: [Option<HeaderValue>; 2],
+    /// Which client, by the rules of trust.
+    pub(crate) client_ip: Option<IpAddr>,
+    /// What the access log will say of the request; `None` without a log.
+    described: Option<Described>,
+    /// Where it goes, once its route is known.
+    pub(crate) service: Option<Arc<Service>>,
+    /// Where the last attempt went.
+    pub(crate) backend: Option<Arc<Backend>>,
+    pub(crate) attempts: u32,
+    /// How long it waited for a backend, for a connection, for the response head.
+    pub(crate) waits: Waits,
+    pub(crate) upstream_status: Option<StatusCode>,
+    status: Option<StatusCode>,
+    reason: Option<FailureKind>,
+    body: BodyExpected,
+    pub(crate) bytes_out: u64,
+}
+
+/// What decides how a local reply is written.
+const WISHES: [HeaderName; 2] = [header::ACCEPT, header::CONTENT_TYPE];
+
+/// The spans of an exchange that the log tells apart.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Waits {
+    pub(crate) queue: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) ttfb: Option<Duration>,
+}
+
+/// What the log says of a request. Clones share bytes with the request.
+struct Described {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    arrived_at_unix: Duration,
+}
+
+impl Described {
+    fn of<B>(request: &Request<B>) -> Self {
+        let headers = request.headers();
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: headers.get(header::HOST).cloned(),
+            user_agent: headers.get(header::USER_AGENT).cloned(),
+            referer: headers.get(header::REFERER).cloned(),
+            arrived_at_unix: clock::unix_now(),
+        }
+    }
+}
+
+/// Whether hyper will ask for the body of the response that it was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyExpected {
+    /// It will, to the end, unless the client goes away.
+    Yes,
+    /// Not for HEAD, 204 and 304, nor for a body that is empty.
+    No,
+}
+
+impl Exchange {
+    /// Begins with a head that hyper has parsed.
+    pub(crate) fn begin<B>(connection: &Arc<Connection>, request: &Request<B>) -> Box<Self> {
+        connection.begin_request();
+        let headers = request.headers();
+        let request_id = RequestId::accept_or_random(headers.get("x-request-id").map(HeaderValue::as_bytes));
+        let trace = TraceContext::continue_or_begin(headers.get("traceparent").map(HeaderValue::as_bytes), &request_id);
+        let mut exchange = Self::new(connection, request_id, trace);
+        exchange.started = clock::now();
+        exchange.version = request.version();
+        exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
+        exchange.described = connection.worker.log.as_ref().map(|_| Described::of(request));
+        exchange
+    }
+
+    /// Begins and ends with a head that no parser saw.
+    pub(crate) fn refused(connection: &Arc<Connection>, kind: FailureKind) -> Box<Self> {
+        let request_id = RequestId::random();
+        let mut exchange = Self::new(connection, request_id, TraceContext::begin(&request_id));
+        exchange.started = connection.coarse_now();
+        exchange.fail(kind);
+        exchange
+    }
+
+    fn new(connection: &Arc<Connection>, request_id: RequestId, trace: TraceContext) -> Box<Self> {
+        Box::new(Self {
+            connection: connection.clone(),
+            started: connection.coarse_now(),
+            request_id,
+            trace,
+            version: Version::HTTP_11,
+            wishes: [None, None],
+            client_ip: connection.peer.map(|peer| peer.ip().to_canonical()),
+            described: None,
+            service: None,
+            backend: None,
+            attempts: 0,
+            waits: Waits::default(),
+            upstream_status: None,
+            status: None,
+            reason: None,
+            body: BodyExpected::No,
+            bytes_out: 0,
+        })
+    }
+
+    /// Its limits are known with its route.
+    pub(crate) fn take_route(&mut self, route: &ActiveRoute) {
+        let policy = &route.service.policy;
+        self.service = Some(route.service.clone());
+        self.connection.activity.limit_request(self.started.after(policy.timeout), policy.timeouts.idle);
+    }
+
+    /// The reason word, if it has one by now.
+    pub(crate) fn reason(&self) -> Option<FailureKind> {
+        self.reason
+    }
+
+    /// Notes that it failed; the first failure is the one that counts.
+    pub(crate) fn fail(&mut self, kind: FailureKind) {
+        self.reason.get_or_insert(kind);
+    }
+
+    /// The answer of ours for a failure, in the form that the client reads best.
+    pub(crate) fn local_reply(&self, kind: FailureKind) -> LocalReply<'_> {
+        let wishes = WISHES.into_iter().zip(&self.wishes).filter_map(|(name, value)| Some((name, value.clone()?)));
+        LocalReply {
+            kind,
+            format: Format::preferred(&wishes.collect()),
+            request_id: self.request_id.as_str(),
+            service: self.service.as_ref().map(|service| service.name.as_str()),
+        }
+    }
+
+    /// Notes the head that goes down.
+    pub(crate) fn respond(&mut self, status: StatusCode, body: BodyExpected) {
+        self.status = Some(status);
+        self.body = body;
+        self.connection.activity.enter(Phase::Response, self.connection.coarse_now());
+    }
+
+    /// Whether somebody will read the body to its end.
+    pub(crate) fn expects_body(&self) -> bool {
+        self.body == BodyExpected::Yes
+    }
+
+    /// What the client got, or would have.
+    fn final_status(&self) -> u16 {
+        match (self.status, self.reason) {
+            (Some(status), _) => status.as_u16(),
+            (None, Some(kind)) => kind.status_code(),
+            (None, None) => FailureKind::ClientClosed.status_code(),
+        }
+    }
+
+    fn count(&self, duration: Duration) {
+        let metrics = &self.connection.worker.metrics;
+        match &self.service {
+            Some(service) => service.metrics.request_ended(self.final_status(), duration),
+            None => self.connection.worker.unrouted.request_ended(self.final_status(), duration),
+        }
+        if let Some(kind) = self.reason {
+            metrics.local_reply(kind);
+        }
+    }
+
+    fn log(&self, duration: Duration) {
+        let Some(log) = &self.connection.worker.log else { return };
+        let described = self.described.as_ref();
+        let trace_id = self.trace.trace_id();
+        log.write(&Record {
+            arrived_at_unix: described.map_or_else(|| clock::unix_now().saturating_sub(duration), |d| d.arrived_at_unix),
+            request_id: self.request_id.as_str(),
+            trace_id: Some(trace_id.as_str()),
+            client_ip: self.client_ip,
+            method: described.map_or("-", |d| d.method.as_str()),
+            host: described.and_then(|d| d.host.as_ref()).map(HeaderValue::as_bytes),
+            path: described.map_or(b"-", |d| d.uri.path().as_bytes()),
+            query: described.and_then(|d| d.uri.query()).map(str::as_bytes),
+            proto: described.map_or("HTTP/1.1", |d| proto(d.version)),
+            status: self.final_status(),
+            bytes_in: self.connection.activity.body_bytes_in.load(Relaxed),
+            bytes_out: self.bytes_out,
+            duration,
+            queue: self.waits.queue,
+            connect: self.waits.connect,
+            ttfb: self.waits.ttfb,
+            service: self.service.as_ref().map(|service| service.name.as_str()),
+            backend: self.backend.as_ref().map(|backend| &*backend.name),
+            attempts: self.attempts,
+            upstream_status: self.upstream_status.map(|status| status.as_u16()),
+            reason: self.reason,
+            tls_version: None,
+            user_agent: described.and_then(|d| d.user_agent.as_ref()).map(HeaderValue::as_bytes),
+            referer: described.and_then(|d| d.referer.as_ref()).map(HeaderValue::as_bytes),
+        });
+    }
+}
+
+fn proto(version: Version) -> &'static str {
+    if version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if self.status.is_none() && self.reason.is_none() {
+            // Dropped while it was served: hyper lets go of a request when its client does, else it is our bug.
+            self.reason = Some(match std::thread::panicking() {
+                true => FailureKind::Internal,
+                false => FailureKind::ClientClosed,
+            });
+        }
+        let now = clock::now();
+        let duration = now.since(self.started);
+        self.count(duration);
+        self.log(duration);
+        self.connection.activity.enter(Phase::Idle, now);
+    }
+}

@@ -1,0 +1,132 @@
+//! The shell around every exchange: begin it, decide where it goes, turn a failure into a local reply, let it end with
+//! its body. It promises to answer every request and never to fail. What happens at a backend is [`forward`]'s.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use http::header::{CONNECTION, HOST, HeaderValue, LOCATION};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body::Body as _;
+use hyper::body::Incoming;
+
+use crate::config::checked::{Redirect, RouteAction};
+use crate::error::{FailureKind, ProxyError};
+use crate::http::authority::{self, Onward};
+use crate::proxy::body::ProxyBody;
+use crate::proxy::connection::Connection;
+use crate::proxy::exchange::{BodyExpected, Exchange};
+use crate::proxy::forward;
+use crate::proxy::stack::{self, Stack};
+use crate::routing::redirect;
+use crate::routing::table::Inquiry;
+use crate::runtime::route::Route;
+
+/// A route with its finished filters.
+pub(crate) type ActiveRoute = Route<Stack>;
+
+/// The `tower::Service` that hyper serves a connection with.
+pub(crate) fn service(
+    connection: Arc<Connection>,
+) -> impl tower::Service<Request<Incoming>, Response = Response<ProxyBody>, Error = Infallible, Future: Send> + Clone {
+    // Always ready: overload is an answer, never a wait.
+    tower::service_fn(move |request| {
+        let connection = connection.clone();
+        async move { Ok(handle(connection, request).await) }
+    })
+}
+
+/// Answers one request.
+async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Response<ProxyBody> {
+    let mut exchange = Exchange::begin(&connection, &request);
+    let (mut head, body) = request.into_parts();
+    let is_head = head.method == Method::HEAD;
+    let answer = match decide(&mut exchange, &mut head) {
+        Err(kind) => Err(kind.into()),
+        Ok(Decision::Answer(response)) => Ok(response),
+        Ok(Decision::Forward(route)) => {
+            exchange.take_route(&route);
+            match &route.stack {
+                None => forward::run(&mut exchange, &route, Request::from_parts(head, body)).await,
+                Some(filters) => {
+                    let through = stack::call(filters, exchange, route.clone(), Request::from_parts(head, body));
+                    let (same_exchange, answer) = Box::pin(through).await;
+                    exchange = same_exchange;
+                    answer
+                }
+            }
+        }
+    };
+    let response = answer.unwrap_or_else(|error| local_reply(&mut exchange, &error));
+    finish(exchange, response, is_head)
+}
+
+/// What happens to a request.
+enum Decision {
+    /// It is sent to a backend.
+    Forward(Arc<ActiveRoute>),
+    /// It is answered here.
+    Answer(Response<ProxyBody>),
+}
+
+/// Settles what the request means and where it goes. Waits for nothing.
+fn decide(exchange: &mut Exchange, head: &mut Parts) -> Result<Decision, FailureKind> {
+    let onward = authority::settle(head)?;
+    let host = authority::routing_host(&head.headers);
+    let inquiry = Inquiry {
+        host: &host,
+        method: &head.method,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        headers: &head.headers,
+    };
+    // One load of one snapshot; only the route travels on.
+    let found = exchange.connection.worker.store.load().table.find(&inquiry).cloned();
+    let route = found.ok_or(FailureKind::NoRoute)?;
+    match (&route.action, onward) {
+        (_, Onward::AnswerHere) => Ok(Decision::Answer(options_reply())),
+        (RouteAction::Redirect(redirect), _) => Ok(Decision::Answer(redirected(exchange, redirect, head)?)),
+        (RouteAction::Forward(_), _) => Ok(Decision::Forward(route)),
+    }
+}
+
+/// RFC 9110 §7.6.2: the answer of the last hop that an `OPTIONS` may reach.
+fn options_reply() -> Response<ProxyBody> {
+    let mut response = Response::new(ProxyBody::empty());
+    response.headers_mut().insert("allow", HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    response
+}
+
+fn redirected(exchange: &Exchange, to: &Redirect, head: &Parts) -> Result<Response<ProxyBody>, FailureKind> {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let scheme = exchange.connection.listener.scheme.as_str();
+    let parts = redirect::Parts { scheme, host, path: head.uri.path(), query: head.uri.query() };
+    let location = HeaderValue::try_from(redirect::location(to, &parts)).map_err(|_| FailureKind::BadRequest)?;
+    let mut response = Response::new(ProxyBody::empty());
+    *response.status_mut() = to.status;
+    response.headers_mut().insert(LOCATION, location);
+    Ok(response)
+}
+
+fn local_reply(exchange: &mut Exchange, error: &ProxyError) -> Response<ProxyBody> {
+    exchange.fail(error.kind);
+    tracing::debug!(request_id = %exchange.request_id, reason = %error, source = ?error.source, "local reply");
+    exchange.local_reply(error.kind).response().map(ProxyBody::whole)
+}
+
+/// Notes what goes down, and lets the exchange end with the body.
+fn finish(mut exchange: Box<Exchange>, mut response: Response<ProxyBody>, is_head: bool) -> Response<ProxyBody> {
+    let connection = exchange.connection.clone();
+    if connection.must_close() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    let bodiless = is_head || response.body().is_end_stream();
+    exchange.respond(response.status(), if bodiless { BodyExpected::No } else { BodyExpected::Yes });
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(tunnel) = connection.tunnel().as_mut()
+    {
+        tunnel.exchange = Some(exchange);
+        return response;
+    }
+    response.map(|body| body.finishing(exchange))
+}

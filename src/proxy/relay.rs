@@ -1,0 +1,157 @@
+//! A response body on its way from a backend to a client, read ahead of a slow client up to `buffer.response`.
+//! It promises that the backend is free as soon as its last byte is here, and that a truncated body never looks complete.
+//! It lives in the connection, not in the body, so that it can go on while the client does not read.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+
+use crate::error::ProxyError;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::connection::Connection;
+use crate::proxy::upstream::{Upstream, kind_of};
+
+/// The upstream half of a response.
+pub(crate) struct Relay {
+    source: Option<Source>,
+    incoming: Incoming,
+    ahead: VecDeque<Frame<Bytes>>,
+    ahead_bytes: usize,
+    ahead_bytes_max: usize,
+    failure: Option<ProxyError>,
+}
+
+/// What is given back when the last byte is here.
+pub(crate) struct Source {
+    pub(crate) upstream: Box<Upstream>,
+    pub(crate) attempt: Attempt,
+    pub(crate) status: StatusCode,
+}
+
+impl Relay {
+    pub(crate) fn new(source: Source, incoming: Incoming) -> Self {
+        let ahead_bytes_max = source.attempt.service().policy.buffer.response.as_usize();
+        Self { source: Some(source), incoming, ahead: VecDeque::new(), ahead_bytes: 0, ahead_bytes_max, failure: None }
+    }
+
+    /// How many bytes are left, if the backend said so.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.incoming.size_hint().exact()
+    }
+
+    /// Whether everything was handed on.
+    pub(crate) fn is_done(&self) -> bool {
+        self.source.is_none() && self.ahead.is_empty() && self.failure.is_none()
+    }
+
+    /// The next frame for the client.
+    pub(crate) fn poll_next(
+        &mut self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        if let Some(frame) = self.ahead.pop_front() {
+            self.ahead_bytes -= data_len(&frame);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        if let Some(failure) = self.failure.take() {
+            return Poll::Ready(Some(Err(failure)));
+        }
+        self.poll_source(connection, cx)
+    }
+
+    /// Reads ahead while the client does not read.
+    pub(crate) fn poll_ahead(&mut self, connection: &Connection, cx: &mut Context<'_>) {
+        while self.ahead_bytes < self.ahead_bytes_max && self.failure.is_none() {
+            match self.poll_source(connection, cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.ahead_bytes += data_len(&frame);
+                    self.ahead.push_back(frame);
+                }
+                Poll::Ready(Some(Err(failure))) => self.failure = Some(failure),
+                Poll::Ready(None) | Poll::Pending => return,
+            }
+        }
+    }
+
+    fn poll_source(
+        &mut self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        let Some(source) = &mut self.source else { return Poll::Ready(None) };
+        // The driver brings the bytes and wakes us by its socket; the channel between the two has nobody to wake.
+        source.upstream.drive(cx);
+        let polled = Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        match ready!(polled) {
+            Some(Ok(frame)) => {
+                connection.activity.bytes_upstream.fetch_add(data_len(&frame) as u64, Relaxed);
+                if self.incoming.is_end_stream() {
+                    self.release(connection);
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => {
+                let kind = kind_of(&error);
+                if let Some(Source { attempt, .. }) = self.source.take() {
+                    attempt.fail(kind); // its connection broke in mid-body and is not kept
+                }
+                Poll::Ready(Some(Err(ProxyError::new(kind, error))))
+            }
+            None => {
+                self.release(connection);
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    fn release(&mut self, connection: &Connection) {
+        if let Some(Source { upstream, attempt, status }) = self.source.take() {
+            connection.worker.pools.give(upstream);
+            attempt.complete(status);
+        }
+    }
+}
+
+fn data_len(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
+}
+
+/// How a response body starts. Most responses are here whole with their head.
+pub(crate) enum Start {
+    /// The whole body; its backend is free already.
+    Whole(Bytes),
+    /// The body goes on.
+    Open(Relay),
+}
+
+impl Start {
+    /// Takes what is there, without waiting.
+    pub(crate) fn of(source: Source, incoming: Incoming, connection: &Connection) -> Self {
+        let mut relay = Relay::new(source, incoming);
+        if relay.incoming.is_end_stream() {
+            relay.release(connection);
+            return Start::Whole(Bytes::new());
+        }
+        let mut nobody = Context::from_waker(Waker::noop());
+        let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut relay.incoming).poll_frame(&mut nobody) else {
+            return Start::Open(relay);
+        };
+        if relay.incoming.is_end_stream() {
+            relay.release(connection);
+            if let Ok(data) = frame.into_data() {
+                return Start::Whole(data);
+            }
+            return Start::Open(relay);
+        }
+        relay.ahead_bytes += data_len(&frame);
+        relay.ahead.push_back(frame);
+        Start::Open(relay)
+    }
+}

@@ -1,0 +1,98 @@
+//! An upgraded connection: bytes both ways until both sides are done, or silent for too long.
+//! It promises that each end's close reaches the other (RFC 6455 closes are frames, but TCP half-closes happen), that
+//! bytes sent early are not lost, and that the record is written at the end. It does not look at the bytes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
+
+use crate::error::FailureKind;
+use crate::lifecycle::clock;
+use crate::net::stream::Stream;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::connection::Connection;
+use crate::proxy::exchange::Exchange;
+
+/// Per direction. WebSocket messages are small; idle tunnels are many.
+const BUFFER_BYTES: usize = 8 * 1024;
+
+/// The upstream side of an agreed upgrade.
+pub(crate) struct Tunnel {
+    pub(crate) upstream: Stream,
+    /// What the backend sent right behind its 101.
+    pub(crate) early: Bytes,
+    pub(crate) attempt: Attempt,
+    /// Set when the 101 goes down: the tunnel is the exchange's body.
+    pub(crate) exchange: Option<Box<Exchange>>,
+}
+
+impl Tunnel {
+    /// Copies until the end. `early` is what the client sent right behind its request.
+    pub(crate) async fn run(self: Box<Self>, client: Stream, early: Bytes, connection: &Arc<Connection>) {
+        let Tunnel { upstream, early: early_down, attempt, exchange } = *self;
+        let policy = &attempt.service().policy;
+        connection.activity.enter_tunnel(clock::now());
+        connection.activity.limit_silence(policy.timeouts.idle);
+        let mut client = Counted { stream: client, bytes: &connection.activity.body_bytes_in };
+        let mut upstream = Counted { stream: upstream, bytes: &connection.activity.bytes_upstream };
+        let copied = async {
+            upstream.write_all(&early).await?;
+            client.write_all(&early_down).await?;
+            copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER_BYTES, BUFFER_BYTES).await
+        };
+        let ended = tokio::select! {
+            ended = copied => ended.map(drop),
+            () = connection.ordered() => Err(io::ErrorKind::TimedOut.into()),
+        };
+        attempt.complete(StatusCode::SWITCHING_PROTOCOLS);
+        if let Some(mut exchange) = exchange {
+            exchange.bytes_out += early_down.len() as u64 + connection.activity.bytes_upstream.load(Relaxed);
+            if let Err(error) = ended {
+                exchange.fail(kind_of(&error));
+            }
+        }
+    }
+}
+
+fn kind_of(error: &io::Error) -> FailureKind {
+    match error.kind() {
+        io::ErrorKind::TimedOut => FailureKind::Deadline,
+        _ => FailureKind::ClientClosed,
+    }
+}
+
+/// A stream whose bytes read are counted: what the sweep sees of a tunnel.
+struct Counted<'a> {
+    stream: Stream,
+    bytes: &'a AtomicU64,
+}
+
+impl AsyncRead for Counted<'_> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        this.bytes.fetch_add((buf.filled().len() - before) as u64, Relaxed);
+        polled
+    }
+}
+
+impl AsyncWrite for Counted<'_> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

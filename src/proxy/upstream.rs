@@ -1,0 +1,305 @@
+//! Connections to backends: opened, pooled per worker, and polled by the task that uses them.
+//! It promises that a connection is alive as far as this worker has heard when it is handed out, and that one which is
+//! not clean never comes back. It does not choose backends and does not retry.
+//!
+//! No task is spawned per connection: the request that uses a connection drives it, so that a response costs no
+//! hand-over between tasks. An idle connection is looked at when it is next taken.
+
+use std::collections::{HashMap, VecDeque};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
+
+use crate::config::checked::KeepAlive;
+use crate::error::{FailureKind, ProxyError};
+use crate::lifecycle::clock;
+use crate::net::dial::dial;
+use crate::proxy::request_body::RequestBody;
+use crate::proxy::timer::Timer;
+use crate::proxy::upstream_stream::{SentHead, UpstreamStream};
+use crate::runtime::backend::{Backend, BackendId};
+use crate::units::Moment;
+
+/// Header block of a response: as much as nginx takes with its largest usual buffers.
+const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Read at most this much at once: large enough that a megabyte costs few system calls.
+const READ_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// A backend that advertises its idle limit closes about then; we stop reusing this much earlier.
+const ADVERTISED_IDLE_MARGIN: Duration = Duration::from_millis(500);
+
+/// One open connection to a backend.
+pub(crate) struct Upstream {
+    /// Whose it is.
+    pub(crate) backend: Arc<Backend>,
+    sender: SendRequest<RequestBody>,
+    driver: Driver,
+    born: Moment,
+    uses: u32,
+    idle_since: Moment,
+    advertised_idle: Option<Duration>,
+}
+
+/// hyper's half of a connection: whoever uses the connection polls it.
+enum Driver {
+    Open(Connection<TokioIo<UpstreamStream>, RequestBody>),
+    /// The future is finished: closed, failed, or upgraded. Only its parts are of use.
+    Ended(Connection<TokioIo<UpstreamStream>, RequestBody>),
+    /// Taken apart.
+    Gone,
+}
+
+impl Driver {
+    /// Lets hyper read and write what it can.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        let Driver::Open(connection) = self else { return };
+        if Pin::new(connection).poll(cx).is_ready() {
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        *self = match std::mem::replace(self, Driver::Gone) {
+            Driver::Open(connection) => Driver::Ended(connection),
+            other => other,
+        };
+    }
+
+    /// The raw stream, and what was read past the last message.
+    fn into_raw(self) -> Option<(UpstreamStream, Bytes)> {
+        let (Driver::Open(connection) | Driver::Ended(connection)) = self else { return None };
+        let parts = connection.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf))
+    }
+}
+
+/// Why no response head came.
+pub(crate) struct SendFailure {
+    /// What to tell.
+    pub(crate) error: ProxyError,
+    /// The request, if not one byte of it was taken by the connection.
+    pub(crate) unsent: Option<Box<Request<RequestBody>>>,
+    /// The head that was written, if nothing came back: all that a replay needs besides the body.
+    pub(crate) sent_head: Option<SentHead>,
+}
+
+impl Upstream {
+    /// Opens a connection to `backend` within `timeout`.
+    pub(crate) async fn open(backend: Arc<Backend>, timeout: Duration) -> Result<Box<Self>, ProxyError> {
+        let stream = dial(backend.address, timeout).await?;
+        let handshake = Builder::new()
+            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
+            .max_buf_size(READ_BUFFER_BYTES_MAX)
+            // RFC 9112 §5.1: a proxy removes the space before the colon of a response field.
+            .allow_spaces_after_header_name_in_responses(true)
+            .handshake(TokioIo::new(UpstreamStream::new(stream)));
+        let (sender, connection) =
+            handshake.await.map_err(|error| ProxyError::new(FailureKind::ConnectRefused, error))?;
+        let now = clock::now();
+        Ok(Box::new(Self {
+            backend,
+            sender,
+            driver: Driver::Open(connection),
+            born: now,
+            uses: 0,
+            idle_since: now,
+            advertised_idle: None,
+        }))
+    }
+
+    /// Whether a request was sent over it before.
+    pub(crate) fn is_reused(&self) -> bool {
+        self.uses > 1
+    }
+
+    /// Lets hyper read and write what it can.
+    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
+        self.driver.drive(cx);
+    }
+
+    /// Sends a request and waits for the response head until `deadline`.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        timer: &Timer,
+        deadline: Deadline,
+    ) -> Result<Response<Incoming>, SendFailure> {
+        self.uses = self.uses.saturating_add(1);
+        let mut response = pin!(self.sender.try_send_request(request));
+        let outcome = poll_fn(|cx| {
+            // The driver first: it writes the request, and it is what a response arrives through.
+            self.driver.drive(cx);
+            // Only the driver can bring the response, so the channel between them has nobody to wake.
+            if let Poll::Ready(result) = response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return Poll::Ready(Some(result));
+            }
+            timer.poll_deadline(deadline.at, cx).map(|()| None)
+        });
+        match outcome.await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(mut failure)) => {
+                let unsent = failure.take_message().map(Box::new);
+                Err(self.failure(failure.into_error(), unsent))
+            }
+            None => Err(SendFailure { error: deadline.kind.into(), unsent: None, sent_head: None }),
+        }
+    }
+
+    fn failure(&mut self, error: hyper::Error, unsent: Option<Box<Request<RequestBody>>>) -> SendFailure {
+        let raw = std::mem::replace(&mut self.driver, Driver::Gone).into_raw();
+        let sent_head = raw.and_then(|(stream, _)| stream.into_unanswered_head());
+        let untouched = unsent.is_some() || sent_head.is_some();
+        let kind = match kind_of(&error) {
+            FailureKind::UpstreamReset if self.is_reused() && untouched => FailureKind::StaleConnection,
+            kind => kind,
+        };
+        SendFailure { error: ProxyError::new(kind, error), unsent, sent_head }
+    }
+
+    /// Takes the connection apart once hyper has let go of it after a 101.
+    pub(crate) fn poll_into_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<(UpstreamStream, Bytes)>> {
+        self.driver.drive(cx);
+        match self.driver {
+            Driver::Open(_) => Poll::Pending,
+            _ => Poll::Ready(std::mem::replace(&mut self.driver, Driver::Gone).into_raw()),
+        }
+    }
+
+    /// Notes what the response says about the connection's future.
+    pub(crate) fn note_response(&mut self, headers: &HeaderMap) {
+        if let Some(keep_alive) = headers.get("keep-alive").and_then(|value| value.to_str().ok()) {
+            self.advertised_idle = advertised_timeout(keep_alive);
+        }
+    }
+
+    /// Whether it may be used again, as far as this worker has heard.
+    fn is_reusable(&mut self, policy: &KeepAlive, now: Moment) -> bool {
+        let idle_limit = self.advertised_idle.map_or(policy.idle, |idle| idle.saturating_sub(ADVERTISED_IDLE_MARGIN));
+        let fresh = now.since(self.idle_since) < idle_limit && now.since(self.born) < policy.max_age;
+        let unused = policy.max_requests.is_none_or(|limit| self.uses < limit.get());
+        fresh && unused && self.is_clean()
+    }
+
+    /// Whether the last exchange is over on both sides and nothing unexpected arrived since.
+    ///
+    /// Polls with a waker that wakes nobody: a connection at rest must not wake the task that last used it.
+    fn is_clean(&mut self) -> bool {
+        self.drive(&mut Context::from_waker(Waker::noop()));
+        matches!(self.driver, Driver::Open(_)) && self.sender.is_ready()
+    }
+}
+
+/// A point in time with the failure that passing it means.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    pub(crate) kind: FailureKind,
+}
+
+/// `timeout=5, max=100` → 5 s. RFC 9112 has no such field; every server that closes idle connections sends it so.
+fn advertised_timeout(keep_alive: &str) -> Option<Duration> {
+    let parameter = |part: &str| part.trim().strip_prefix("timeout=").and_then(|secs| secs.trim().parse().ok());
+    keep_alive.split(',').find_map(parameter).map(Duration::from_secs)
+}
+
+/// Which row of the failure table an error of hyper's client is.
+pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
+    if error.is_parse() {
+        return FailureKind::UpstreamProtocol;
+    }
+    // An error of the request body is ours or the client's: it says so itself.
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        if let Some(ours) = inner.downcast_ref::<ProxyError>() {
+            return ours.kind;
+        }
+        cause = inner.source();
+    }
+    FailureKind::UpstreamReset
+}
+
+/// Idle connections of one worker, by backend.
+#[derive(Default)]
+pub(crate) struct Pools {
+    by_backend: Mutex<HashMap<BackendId, Pool>>,
+}
+
+struct Pool {
+    backend: Arc<Backend>,
+    /// The most recently used at the back: it is taken first, so that surplus ones grow old and go.
+    idle: VecDeque<Box<Upstream>>,
+}
+
+/// Idle connections kept per worker and backend; more than that are closed after use.
+const IDLE_PER_BACKEND_MAX: usize = 4_096;
+
+impl Pools {
+    /// A connection to `backend` that is alive as far as we have heard.
+    pub(crate) fn take(&self, backend: &Backend, policy: &KeepAlive) -> Option<Box<Upstream>> {
+        loop {
+            let mut upstream = self.lock().get_mut(&backend.id)?.idle.pop_back()?;
+            if upstream.is_reusable(policy, clock::now()) {
+                return Some(upstream);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request, if it is clean.
+    pub(crate) fn give(&self, mut upstream: Box<Upstream>) {
+        if !upstream.is_clean() || upstream.backend.is_retired() {
+            return;
+        }
+        upstream.idle_since = clock::now();
+        let mut pools = self.lock();
+        let pool = pools
+            .entry(upstream.backend.id)
+            .or_insert_with(|| Pool { backend: upstream.backend.clone(), idle: VecDeque::new() });
+        if pool.idle.len() < IDLE_PER_BACKEND_MAX {
+            pool.idle.push_back(upstream);
+        }
+    }
+
+    /// Closes what rested longer than `idle` says for its backend, and everything of retired backends.
+    pub(crate) fn sweep(&self, idle: impl Fn(&Backend) -> Duration, now: Moment) {
+        self.lock().retain(|_, pool| {
+            let limit = idle(&pool.backend);
+            let expired = |upstream: &Upstream| {
+                now.since(upstream.idle_since) >= upstream.advertised_idle.map_or(limit, |advertised| advertised)
+            };
+            while pool.idle.front().is_some_and(|oldest| expired(oldest)) {
+                pool.idle.pop_front();
+            }
+            !pool.backend.is_retired() && !pool.idle.is_empty()
+        });
+    }
+
+    /// How many connections rest.
+    pub(crate) fn len(&self) -> usize {
+        self.lock().values().map(|pool| pool.idle.len()).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<BackendId, Pool>> {
+        self.by_backend.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertised_idle_limit_is_read_from_keep_alive() {
+        assert_eq!(advertised_timeout("timeout=5, max=100"), Some(Duration::from_secs(5)));
+        assert_eq!(advertised_timeout("max=100,timeout=2"), Some(Duration::from_secs(2)));
+        assert_eq!(advertised_timeout("max=100"), None);
+        assert_eq!(advertised_timeout("timeout=soon"), None);
+    }
+}

@@ -1,0 +1,310 @@
+//! One data-plane thread: its runtime, its listeners, its connections, its pools, its sweep.
+//! It promises that a request never leaves the thread that accepted its connection, and that accepting survives every
+//! error of the system. It does not know what a request is.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use crate::error::FailureKind;
+use crate::lifecycle::{clock, drain};
+use crate::net::listener::{Bound, Listener};
+use crate::net::stream::Stream;
+use crate::proxy::activity::Order;
+use crate::proxy::capacity::{Capacity, Full};
+use crate::proxy::connection::{self, Connection};
+use crate::proxy::listening::ListenerContext;
+use crate::proxy::refusal;
+use crate::proxy::stack::Stack;
+use crate::proxy::upstream::Pools;
+use crate::runtime::backend::Backend;
+use crate::runtime::store::Store;
+use crate::telemetry::access_log;
+use crate::telemetry::metrics::{Limit, Metrics, ServiceMetrics};
+use crate::telemetry::shards;
+use crate::units::Moment;
+
+/// The sweep's rhythm: timeouts are met this exactly. A sweep over 10,000 connections takes about 50 µs.
+const TICK: Duration = Duration::from_millis(100);
+/// While draining, a connection that rests for so long is closed. A client that was about to send has had the time to,
+/// and got its answer with `Connection: close`.
+const DRAIN_REST: Duration = Duration::from_secs(1);
+/// Short of descriptors, a connection that rests for so long makes room for one that waits.
+const SHED_REST: Duration = Duration::from_millis(200);
+
+/// What all workers share.
+pub(crate) struct Shared {
+    pub(crate) store: Arc<Store<Stack>>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) capacity: Arc<Capacity>,
+    pub(crate) drain: drain::Watch,
+    /// How we sign `Via`: names this instance, so that a loop is told from a chain of Portways.
+    pub(crate) pseudonym: Arc<str>,
+}
+
+/// One data-plane thread.
+pub(crate) struct Worker {
+    pub(crate) store: Arc<Store<Stack>>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Requests that found no route.
+    pub(crate) unrouted: Arc<ServiceMetrics>,
+    pub(crate) pools: Pools,
+    pub(crate) log: Option<access_log::Writer>,
+    pub(crate) via: crate::http::forwarded::Via,
+    capacity: Arc<Capacity>,
+    drain: drain::Watch,
+    connections: Mutex<Connections>,
+    now: AtomicU64,
+}
+
+impl Worker {
+    pub(crate) fn new(shared: &Shared, log: Option<access_log::Writer>) -> Arc<Self> {
+        Arc::new(Self {
+            store: shared.store.clone(),
+            metrics: shared.metrics.clone(),
+            unrouted: shared.metrics.unrouted(),
+            pools: Pools::default(),
+            log,
+            via: crate::http::forwarded::Via::new(&shared.pseudonym),
+            capacity: shared.capacity.clone(),
+            drain: shared.drain.clone(),
+            connections: Mutex::default(),
+            now: AtomicU64::new(clock::now().0),
+        })
+    }
+
+    /// The time of the last tick: exact enough for timeouts, free to read.
+    pub(crate) fn coarse_now(&self) -> Moment {
+        Moment(self.now.load(Relaxed))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.drain.phase() != drain::Phase::Running
+    }
+
+    fn connections(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at every connection, and at what rests in the pools.
+    fn sweep(&self) {
+        let now = clock::now();
+        self.now.store(now.0, Relaxed);
+        let snapshot = self.store.load_full();
+        let draining = self.is_draining();
+        let short = self.capacity.is_short_of_descriptors();
+        for connection in self.connections().open() {
+            let rested = connection.activity.rested(now);
+            let order = match connection.activity.look(&snapshot.config.limits, now) {
+                _ if draining && rested >= Some(DRAIN_REST) => Some(Order::Close),
+                _ if short && rested >= Some(SHED_REST) => Some(Order::Close),
+                Some(Order::Park) if connection.is_parked() => None,
+                order => order,
+            };
+            if let Some(order) = order {
+                connection.order(order);
+            }
+        }
+        let idle = |backend: &Backend| {
+            snapshot.service(&backend.service).map_or(Duration::ZERO, |service| service.policy.keepalive.idle)
+        };
+        self.pools.sweep(idle, now);
+        if let Some(log) = &self.log {
+            log.flush_if_due(now);
+        }
+    }
+}
+
+/// The open connections of a worker, each at a place of its own.
+#[derive(Default)]
+struct Connections {
+    places: Vec<Option<Arc<Connection>>>,
+    free: Vec<usize>,
+}
+
+impl Connections {
+    fn enter(&mut self, connection: Arc<Connection>) -> usize {
+        match self.free.pop() {
+            Some(place) => {
+                self.places[place] = Some(connection);
+                place
+            }
+            None => {
+                self.places.push(Some(connection));
+                self.places.len() - 1
+            }
+        }
+    }
+
+    fn leave(&mut self, place: usize) {
+        self.places[place] = None;
+        self.free.push(place);
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Arc<Connection>> {
+        self.places.iter().flatten()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.free.len() == self.places.len()
+    }
+}
+
+/// An open connection's places: in its worker's list, its listener's count and the process's capacity.
+struct Place {
+    connection: Arc<Connection>,
+    idx: usize,
+}
+
+impl Place {
+    /// The capacity's place is taken already.
+    fn take(connection: Arc<Connection>) -> Self {
+        connection.listener.entered();
+        let idx = connection.worker.connections().enter(connection.clone());
+        Self { connection, idx }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.connection.worker.connections().leave(self.idx);
+        self.connection.listener.left();
+        self.connection.worker.capacity.leave();
+    }
+}
+
+async fn sweep_for_ever(worker: Arc<Worker>) {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for n_ticks in 0_u64.. {
+        ticks.tick().await;
+        worker.sweep();
+        if n_ticks % 5 == 0 {
+            worker.capacity.read_descriptor_limit();
+        }
+    }
+}
+
+/// Runs a worker until the process is drained. `listeners` are this worker's sockets.
+pub(crate) fn run(worker_idx: usize, worker: Arc<Worker>, listeners: Vec<(Bound, Arc<ListenerContext>)>) -> io::Result<()> {
+    shards::enter_worker(worker_idx);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let sweep = tokio::spawn(sweep_for_ever(worker.clone()));
+        let mut accepting = Vec::new();
+        for (bound, context) in listeners {
+            accepting.push(tokio::spawn(accept_for_ever(bound.into_listener()?, context, worker.clone())));
+        }
+        for loops in accepting {
+            let _ = loops.await; // a loop ends when the drain closes the listeners
+        }
+        finish(&worker).await;
+        sweep.abort();
+        Ok(())
+    })
+}
+
+/// Waits until every connection is gone, or makes them go when the drain deadline has passed.
+async fn finish(worker: &Arc<Worker>) {
+    let mut forced = worker.drain.clone();
+    let gone = async {
+        while !worker.connections().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = gone => {}
+        () = forced.forced() => {
+            let open: Vec<_> = worker.connections().open().cloned().collect();
+            open.iter().for_each(|connection| connection.order(Order::Now));
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Accepts until the drain closes the listener, whatever errors the system has.
+async fn accept_for_ever(listener: Listener, context: Arc<ListenerContext>, worker: Arc<Worker>) {
+    let mut drain = worker.drain.clone();
+    let mut closing = pin!(drain.closing());
+    loop {
+        tokio::select! {
+            biased;
+            () = accept_one(&listener, &context, &worker) => {}
+            () = &mut closing => break,
+        }
+    }
+    // What the kernel has completed already is served; only then the socket closes.
+    loop {
+        tokio::select! {
+            biased;
+            () = accept_one(&listener, &context, &worker) => {}
+            () = std::future::ready(()) => return,
+        }
+    }
+}
+
+async fn accept_one(listener: &Listener, context: &Arc<ListenerContext>, worker: &Arc<Worker>) {
+    let place = worker.capacity.enter();
+    if place == Err(Full::Descriptors) {
+        return worker.capacity.freed().await;
+    }
+    // Cancelled while it waits, this gives the place back.
+    let place = place.map(|()| CapacityPlace(&worker.capacity));
+    let accepted = listener.accept().await;
+    match (accepted, place) {
+        (Ok((stream, peer)), Ok(place)) if context.has_room() => {
+            place.keep();
+            open(stream, peer, context, worker);
+        }
+        (Ok((stream, _)), _) => {
+            worker.metrics.limit_hit(Limit::Connections);
+            context.metrics.refused.increment(1);
+            refusal::turn_away(&stream, FailureKind::Overloaded);
+        }
+        (Err(error), place) => {
+            drop(place);
+            back_off(&error, worker).await;
+        }
+    }
+}
+
+/// A place of the capacity that is not yet a connection's.
+struct CapacityPlace<'a>(&'a Capacity);
+
+impl CapacityPlace<'_> {
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for CapacityPlace<'_> {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
+}
+
+fn open(stream: Stream, peer: Option<SocketAddr>, context: &Arc<ListenerContext>, worker: &Arc<Worker>) {
+    context.metrics.accepted.increment(1);
+    let connection = Connection::new(worker.clone(), context.clone(), peer);
+    let place = Place::take(connection.clone());
+    tokio::spawn(async move {
+        connection::serve(stream, connection).await;
+        drop(place);
+    });
+}
+
+/// After an error of `accept`. Those of one connection cost nothing; those of the system would come again at once.
+async fn back_off(error: &io::Error, worker: &Worker) {
+    use rustix::io::Errno;
+    let of_the_system = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    if of_the_system.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+        worker.metrics.limit_hit(Limit::Descriptors);
+        tracing::debug!(%error, "cannot accept for the moment");
+        tokio::time::sleep(TICK).await;
+    }
+}

@@ -1,0 +1,160 @@
+//! Request paths as text: which of them two readers could read differently, and when two of them are the same.
+//! Promises that a path which is not ambiguous means the same to us, to an RFC 3986 normaliser and to a backend that decodes it once.
+//! It never changes what is forwarded.
+
+use std::borrow::Cow;
+
+/// Whether a backend, or a check in front of it, might read this path as another one: then the answer is 400.
+///
+/// True for dot segments (`/a/../b`, plain, as `%2e`, or with parameters as in `..;`), for an encoded `/`, `\` or NUL,
+/// for a plain `\` or `#`, for a `%` that starts no escape, and for a path that does not start with `/` (`*` may).
+///
+/// Empty segments are legal: `//` is what archives and image proxies carry, and RFC 3986 keeps it. An empty segment is a
+/// segment like any other, so `//b` is not `/b`: only a route that takes `/` takes it.
+pub fn is_ambiguous(path: &str) -> bool {
+    let bytes = path.as_bytes();
+    match bytes.first() {
+        None => return false,
+        Some(b'/') => {}
+        Some(_) => return path != "*",
+    }
+    // No early exit, so that the compiler may look at many bytes at once: ordinary paths are read to their end anyway.
+    let suspect = bytes.iter().zip(&bytes[1..]).fold(false, |suspect, (&before, &byte)| {
+        suspect
+            | matches!(byte, b'%' | b'\\' | b'#')
+            | ((before == b'/') & (byte == b'.'))
+            | ((before == b'.') & (byte == b';'))
+    });
+    suspect && is_ambiguous_on_a_closer_look(path)
+}
+
+/// The same question, byte by byte. Only a few paths need it: those with an escape or a leading dot, say `/.well-known`.
+fn is_ambiguous_on_a_closer_look(path: &str) -> bool {
+    let mut n_dots = 0;
+    let mut only_dots = false; // Since the last slash.
+    for unit in units(path).chain([Unit::Plain(b'/')]) {
+        match unit {
+            Unit::Plain(b'\\' | b'#' | b'%') | Unit::Escaped(0 | b'/' | b'\\') => return true,
+            Unit::Plain(b'.') => n_dots += 1,
+            Unit::Plain(b'/') if only_dots && matches!(n_dots, 1 | 2) => return true,
+            Unit::Plain(b'/') => (n_dots, only_dots) = (0, true),
+            // Servlet containers cut `;…` off a segment before they resolve dot segments.
+            Unit::Plain(b';') | Unit::Escaped(b';') if n_dots >= 2 || (only_dots && n_dots == 1) => return true,
+            _ => (n_dots, only_dots) = (0, false),
+        }
+    }
+    false
+}
+
+/// The path in normal form: unreserved characters unescaped, other escapes in capitals, everything that must be escaped escaped.
+///
+/// Two paths with the same normal form are the same (RFC 3986 §6.2.2). Dot segments stay: they are refused before.
+pub fn normal(path: &str) -> Cow<'_, str> {
+    let plain = path.bytes().fold(true, |plain, byte| plain & is_visible(byte) & (byte != b'%'));
+    if plain || is_normal(path.as_bytes()) {
+        return Cow::Borrowed(path);
+    }
+    let mut normal = String::with_capacity(path.len());
+    for unit in units(path) {
+        match unit {
+            Unit::Plain(byte) => normal.push(char::from(byte)),
+            Unit::Escaped(byte) => push_escaped(&mut normal, byte),
+        }
+    }
+    Cow::Owned(normal)
+}
+
+/// What follows `prefix` in `path`, byte for byte as it came: empty, or with a slash in front. Whole segments only.
+pub(crate) fn after_prefix<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let prefix = prefix.trim_end_matches('/');
+    let rest = path.strip_prefix(prefix).or_else(|| after_equivalent(path, prefix))?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(rest)
+}
+
+/// `text` with every byte escaped that may not stand in a request target or a header field.
+pub(crate) fn escaped(text: &str) -> Cow<'_, str> {
+    if text.bytes().all(is_visible) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for byte in text.bytes() {
+        match is_visible(byte) {
+            true => escaped.push(char::from(byte)),
+            false => push_escaped(&mut escaped, byte),
+        }
+    }
+    Cow::Owned(escaped)
+}
+
+fn after_equivalent<'a>(path: &'a str, prefix: &str) -> Option<&'a str> {
+    let mut have = units(path);
+    for want in units(prefix) {
+        if have.next()? != want {
+            return None;
+        }
+    }
+    path.get(path.len() - have.bytes.len()..)
+}
+
+fn is_normal(path: &[u8]) -> bool {
+    let is_normal_escape = |percent: usize| {
+        let digits = path.get(percent + 1..percent + 3).unwrap_or_default();
+        escape(digits).is_none_or(|byte| !is_unreserved(byte) && !digits.iter().any(u8::is_ascii_lowercase))
+    };
+    path.iter().copied().all(is_visible) && memchr::memchr_iter(b'%', path).all(is_normal_escape)
+}
+
+/// One character of a path after RFC 3986 §6.2.2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    /// Stands for itself; `%` here starts no escape.
+    Plain(u8),
+    /// Written as `%XX` in normal form.
+    Escaped(u8),
+}
+
+struct Units<'a> {
+    bytes: &'a [u8],
+}
+
+fn units(path: &str) -> Units<'_> {
+    Units { bytes: path.as_bytes() }
+}
+
+impl Iterator for Units<'_> {
+    type Item = Unit;
+
+    fn next(&mut self) -> Option<Unit> {
+        let (&first, rest) = self.bytes.split_first()?;
+        self.bytes = rest;
+        if first == b'%'
+            && let Some(byte) = escape(rest)
+        {
+            self.bytes = &rest[2..];
+            return Some(if is_unreserved(byte) { Unit::Plain(byte) } else { Unit::Escaped(byte) });
+        }
+        Some(if is_visible(first) { Unit::Plain(first) } else { Unit::Escaped(first) })
+    }
+}
+
+/// The byte that the two hexadecimal digits at the front stand for.
+pub(crate) fn escape(digits: &[u8]) -> Option<u8> {
+    let digit = |idx: usize| digits.get(idx).and_then(|&byte| char::from(byte).to_digit(16));
+    u8::try_from(digit(0)? * 16 + digit(1)?).ok()
+}
+
+fn push_escaped(text: &mut String, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    text.push('%');
+    text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+    text.push(char::from(DIGITS[usize::from(byte & 15)]));
+}
+
+fn is_visible(byte: u8) -> bool {
+    byte.wrapping_sub(0x21) <= 0x7e - 0x21
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}

@@ -1,0 +1,66 @@
+//! Where a redirect sends the client.
+//! The result is fit for a `Location` field, and leads to another host only if the configuration says so, never because of a client's path.
+//! It does not choose the status.
+
+use crate::config::checked::Redirect;
+use crate::routing::path;
+
+/// What the placeholders of a location stand for.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// `http` or `https`, as the client sees it.
+    pub scheme: &'a str,
+    /// The request's authority, with its port where it has one.
+    pub host: &'a str,
+    /// As sent.
+    pub path: &'a str,
+    /// As sent, without `?`.
+    pub query: Option<&'a str>,
+}
+
+/// The redirect's location with its placeholders filled in. Other braces stay as they are.
+///
+/// `{query}` is the bare query; where the request has none, the `?` or `&` in front of the placeholder goes as well.
+pub fn location(redirect: &Redirect, parts: &Parts<'_>) -> String {
+    let mut location = String::with_capacity(redirect.location.len() + parts.host.len() + parts.path.len());
+    let mut template = redirect.location.as_str();
+    while let Some(brace) = memchr::memchr(b'{', template.as_bytes()) {
+        let (text, rest) = template.split_at(brace);
+        location.push_str(text);
+        template = fill_in(&mut location, rest, parts);
+    }
+    location.push_str(template);
+    if !redirect.location.starts_with("//") {
+        keep_on_this_host(&mut location);
+    }
+    path::escaped(&location).into_owned()
+}
+
+/// Takes one placeholder, or else one brace, from the front of `template`; returns what follows.
+fn fill_in<'t>(location: &mut String, template: &'t str, parts: &Parts<'_>) -> &'t str {
+    let values = [("{scheme}", parts.scheme), ("{host}", parts.host), ("{path}", parts.path)];
+    for (placeholder, value) in values {
+        if let Some(rest) = template.strip_prefix(placeholder) {
+            location.push_str(value);
+            return rest;
+        }
+    }
+    if let Some(rest) = template.strip_prefix("{query}") {
+        match parts.query {
+            Some(query) => location.push_str(query),
+            None if location.ends_with(['?', '&']) => _ = location.pop(),
+            None => {}
+        }
+        return rest;
+    }
+    location.push('{');
+    &template[1..]
+}
+
+/// `{path}` of `GET //evil.example` would send the client to that host; browsers read `\` as `/` here.
+fn keep_on_this_host(location: &mut String) {
+    if location.starts_with('/') {
+        let path_at = location.len() - location.trim_start_matches(['/', '\\']).len();
+        location.replace_range(..path_at, "/");
+    }
+}

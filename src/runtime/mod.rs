@@ -1,0 +1,11 @@
+//! What the data plane and the control plane share: snapshots, services, backends. The two meet here and nowhere else.
+//! It promises that reading never blocks: configuration and membership change by swap, state by atomics.
+//! It does no I/O, spawns nothing and knows neither hyper nor the filters.
+
+pub mod backend;
+pub mod queue;
+pub mod registry;
+pub mod route;
+pub mod service;
+pub mod snapshot;
+pub mod store;

@@ -1,0 +1,48 @@
+//! Where the current snapshot stands. It promises that readers never wait and never see half a configuration.
+//! It does not build snapshots.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use tokio::sync::Notify;
+
+use crate::runtime::snapshot::Snapshot;
+
+/// The current snapshot, swapped whole.
+#[derive(Debug)]
+pub struct Store<S> {
+    current: ArcSwap<Snapshot<S>>,
+    resolution: Notify,
+}
+
+impl<S> Store<S> {
+    /// A store that begins with `snapshot`.
+    pub fn new(snapshot: Snapshot<S>) -> Self {
+        Self { current: ArcSwap::from_pointee(snapshot), resolution: Notify::new() }
+    }
+
+    /// The current snapshot for a moment: not to be held across an `.await`.
+    pub fn load(&self) -> Guard<Arc<Snapshot<S>>> {
+        self.current.load()
+    }
+
+    /// The current snapshot to keep.
+    pub fn load_full(&self) -> Arc<Snapshot<S>> {
+        self.current.load_full()
+    }
+
+    /// Says that an address did not answer: the names should be resolved again soon.
+    pub fn want_resolution(&self) {
+        self.resolution.notify_one();
+    }
+
+    /// Waits until somebody wants the names resolved.
+    pub async fn resolution_wanted(&self) {
+        self.resolution.notified().await;
+    }
+
+    /// Replaces the snapshot; requests that began with the old one end with it.
+    pub fn publish(&self, snapshot: Snapshot<S>) {
+        self.current.store(Arc::new(snapshot));
+    }
+}

@@ -1,0 +1,353 @@
+//! The access log: one line per request, written by one thread for all workers.
+//! Promises that a worker never waits for the disk or the reader of a pipe, that memory for lines that wait is bounded,
+//! and that every line which could not be written is counted. It does not decide what a request's outcome was.
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use self::line::Line;
+use self::sink::Sink;
+use crate::config::checked::{self, LogFilter};
+use crate::error::FailureKind;
+use crate::telemetry::metrics::Metrics;
+use crate::units::{ByteSize, Moment};
+
+mod line;
+mod sink;
+
+/// A worker hands its lines over when it has so many: large enough that a system call per chunk costs nothing per line.
+pub const CHUNK_BYTES: ByteSize = ByteSize::kib(64);
+/// A worker hands its lines over after so long: short enough for somebody who follows the log.
+pub const FLUSH_EVERY: Duration = Duration::from_millis(100);
+/// Lines that wait for the writer thread; beyond it they are dropped and counted. About 20,000 lines.
+pub const BACKLOG_MAX: ByteSize = ByteSize::mib(8);
+/// Longer values are cut and end in `…`: a client chooses its path and user agent, not our disk usage.
+pub const VALUE_BYTES_MAX: usize = 2_048;
+
+/// What the log says about one request. Absent values are omitted from the line.
+#[derive(Clone, Debug)]
+pub struct Record<'a> {
+    /// When the request arrived, since 1970-01-01 UTC: `ts`, to the millisecond.
+    pub arrived_at_unix: Duration,
+    /// Ours, or the client's if it passed [`RequestId::accept`](super::request_id::RequestId::accept).
+    pub request_id: &'a str,
+    /// 32 hexadecimal digits.
+    pub trace_id: Option<&'a str>,
+    /// `None` on a unix socket.
+    pub client_ip: Option<IpAddr>,
+    /// An HTTP token.
+    pub method: &'a str,
+    /// As the client sent it.
+    pub host: Option<&'a [u8]>,
+    /// Without the query.
+    pub path: &'a [u8],
+    /// Written only if the configuration asks for it.
+    pub query: Option<&'a [u8]>,
+    /// `HTTP/1.1`.
+    pub proto: &'static str,
+    /// What the client got; 499 if it went away.
+    pub status: u16,
+    /// Body bytes from the client.
+    pub bytes_in: u64,
+    /// Body bytes to the client.
+    pub bytes_out: u64,
+    /// From the request head to the last byte of the response.
+    pub duration: Duration,
+    /// Waited for a free backend.
+    pub queue: Option<Duration>,
+    /// Waited for a connection of the last attempt; `None` if a pooled one was taken.
+    pub connect: Option<Duration>,
+    /// From the request head to the response head.
+    pub ttfb: Option<Duration>,
+    /// A service name: plain ASCII by construction.
+    pub service: Option<&'a str>,
+    /// Address of the last attempt.
+    pub backend: Option<&'a str>,
+    /// How many attempts there were; 0 for a local reply.
+    pub attempts: u32,
+    /// What the backend answered.
+    pub upstream_status: Option<u16>,
+    /// Why Portway answered itself, or gave up.
+    pub reason: Option<FailureKind>,
+    /// `TLSv1.3`.
+    pub tls_version: Option<&'static str>,
+    /// As the client sent it.
+    pub user_agent: Option<&'a [u8]>,
+    /// As the client sent it; only the combined format has a place for it.
+    pub referer: Option<&'a [u8]>,
+}
+
+impl Record<'_> {
+    fn is_error(&self) -> bool {
+        self.status >= 400 || self.reason.is_some()
+    }
+}
+
+/// An open access log. It is closed, and everything written, when it is dropped.
+#[derive(Debug)]
+pub struct AccessLog {
+    config: checked::AccessLog,
+    sink: Sink,
+    writers: Mutex<Vec<Weak<Buffered>>>,
+}
+
+impl AccessLog {
+    /// Opens the file (appending, created if it is not there) or standard output, and starts the writer thread.
+    pub fn open(config: &checked::AccessLog, metrics: &Arc<Metrics>) -> io::Result<Self> {
+        let sink = Sink::open(config.path.clone(), metrics.clone())?;
+        Ok(Self { config: config.clone(), sink, writers: Mutex::default() })
+    }
+
+    /// A writer for one worker.
+    pub fn writer(&self) -> Writer {
+        let line = Line::new(self.config.format, self.config.query);
+        let pending =
+            Pending { bytes: Vec::with_capacity(CHUNK_BYTES.as_usize()), n_lines: 0, flushed_at: Moment(0), line };
+        let buffered =
+            Arc::new(Buffered { only: self.config.only, pending: Mutex::new(pending), sink: self.sink.clone() });
+        let mut writers = lock(&self.writers);
+        writers.retain(|writer| writer.strong_count() > 0);
+        writers.push(Arc::downgrade(&buffered));
+        Writer(buffered)
+    }
+
+    /// Opens the file again, after a rotation moved it away. Lines before this call go to the old file.
+    /// Standard output stays as it is. If the file cannot be opened, the old one stays and the operator's log says why.
+    pub fn reopen(&self) {
+        self.flush_writers();
+        self.sink.reopen();
+    }
+
+    /// Writes everything out: true if it was done within `patience`.
+    pub fn flush(&self, patience: Duration) -> bool {
+        self.flush_writers();
+        self.sink.wait_idle(patience)
+    }
+
+    fn flush_writers(&self) {
+        // Collected first, so that a writer that ends here is not dropped under the lock.
+        let writers: Vec<_> = lock(&self.writers).iter().filter_map(Weak::upgrade).collect();
+        writers.iter().for_each(|writer| writer.flush());
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        // A reader of the pipe that reads no more must not keep the process from ending.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        self.flush(PATIENCE);
+        self.sink.close();
+    }
+}
+
+/// One worker's end of the log. Clones are the same; the lock inside is its own, so no worker waits for another.
+#[derive(Clone, Debug)]
+pub struct Writer(Arc<Buffered>);
+
+impl Writer {
+    /// Adds the line of one request.
+    pub fn write(&self, record: &Record<'_>) {
+        if self.0.only == LogFilter::Errors && !record.is_error() {
+            return;
+        }
+        let mut pending = lock(&self.0.pending);
+        let pending = &mut *pending;
+        pending.line.write(&mut pending.bytes, record);
+        pending.n_lines += 1;
+        if pending.bytes.len() >= CHUNK_BYTES.as_usize() {
+            self.0.hand_over(pending);
+        }
+    }
+
+    /// Hands the lines over if the last time was [`FLUSH_EVERY`] ago. Call it from the worker's regular tick.
+    pub fn flush_if_due(&self, now: Moment) {
+        let mut pending = lock(&self.0.pending);
+        if now.since(pending.flushed_at) >= FLUSH_EVERY {
+            pending.flushed_at = now;
+            self.0.hand_over(&mut pending);
+        }
+    }
+
+    /// Hands the lines over now.
+    pub fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+#[derive(Debug)]
+struct Buffered {
+    only: LogFilter,
+    pending: Mutex<Pending>,
+    sink: Sink,
+}
+
+#[derive(Debug)]
+struct Pending {
+    bytes: Vec<u8>,
+    n_lines: u64,
+    flushed_at: Moment,
+    line: Line,
+}
+
+impl Buffered {
+    fn flush(&self) {
+        self.hand_over(&mut lock(&self.pending));
+    }
+
+    fn hand_over(&self, pending: &mut Pending) {
+        if pending.n_lines > 0 {
+            self.sink.take(&mut pending.bytes, std::mem::take(&mut pending.n_lines));
+        }
+    }
+}
+
+impl Drop for Buffered {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while a line was written leaves at worst half a line; the log must go on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::config::checked::{LogFormat, QueryInLog};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A folder of its own, removed at the end of the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("portway-access-log-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&path).unwrap();
+            Self(path)
+        }
+
+        fn log(&self, only: LogFilter) -> AccessLog {
+            let (path, query) = (Some(self.0.join("access.log")), QueryInLog::Omitted);
+            let config = checked::AccessLog { path, only, query, format: LogFormat::Json };
+            AccessLog::open(&config, &Metrics::new()).unwrap()
+        }
+
+        fn n_lines(&self, file: &str) -> usize {
+            std::fs::read_to_string(self.0.join(file)).unwrap_or_default().lines().count()
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn record(status: u16) -> Record<'static> {
+        Record {
+            arrived_at_unix: Duration::from_secs(1_700_000_000),
+            request_id: "id",
+            trace_id: None,
+            client_ip: None,
+            method: "GET",
+            host: None,
+            path: b"/",
+            query: None,
+            proto: "HTTP/1.1",
+            status,
+            bytes_in: 0,
+            bytes_out: 0,
+            duration: Duration::ZERO,
+            queue: None,
+            connect: None,
+            ttfb: None,
+            service: None,
+            backend: None,
+            attempts: 0,
+            upstream_status: None,
+            reason: None,
+            tls_version: None,
+            user_agent: None,
+            referer: None,
+        }
+    }
+
+    #[test]
+    fn every_line_of_every_worker_arrives_whole() {
+        let folder = Folder::new("workers");
+        let log = folder.log(LogFilter::All);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                let writer = log.writer();
+                scope.spawn(move || (0..5_000).for_each(|_| writer.write(&record(200))));
+            }
+        });
+        drop(log);
+        let text = std::fs::read_to_string(folder.0.join("access.log")).unwrap();
+        assert_eq!(text.lines().count(), 20_000);
+        assert!(text.lines().all(|line| line.starts_with('{') && line.ends_with('}')));
+    }
+
+    #[test]
+    fn lines_leave_the_worker_when_they_are_due_and_not_before() {
+        let folder = Folder::new("due");
+        let log = folder.log(LogFilter::All);
+        let writer = log.writer();
+        let start = Moment(0).after(Duration::from_secs(1));
+        writer.flush_if_due(start);
+        writer.write(&record(200));
+        writer.flush_if_due(start.after(FLUSH_EVERY / 2));
+        assert!(log.sink.wait_idle(PATIENCE));
+        assert_eq!(folder.n_lines("access.log"), 0);
+        writer.flush_if_due(start.after(FLUSH_EVERY));
+        assert!(log.sink.wait_idle(PATIENCE));
+        assert_eq!(folder.n_lines("access.log"), 1);
+    }
+
+    #[test]
+    fn only_errors_are_written_if_only_those_are_asked_for() {
+        let folder = Folder::new("errors");
+        let log = folder.log(LogFilter::Errors);
+        let writer = log.writer();
+        writer.write(&record(200));
+        writer.write(&record(404));
+        writer.write(&Record { reason: Some(FailureKind::UpstreamReset), ..record(200) });
+        assert!(log.flush(PATIENCE));
+        assert_eq!(folder.n_lines("access.log"), 2);
+    }
+
+    #[test]
+    fn after_a_rotation_lines_go_to_the_new_file() {
+        let folder = Folder::new("rotation");
+        let log = folder.log(LogFilter::All);
+        let writer = log.writer();
+        writer.write(&record(200));
+        std::fs::rename(folder.0.join("access.log"), folder.0.join("access.log.1")).unwrap();
+        log.reopen();
+        writer.write(&record(200));
+        writer.write(&record(200));
+        assert!(log.flush(PATIENCE));
+        assert_eq!(folder.n_lines("access.log.1"), 1);
+        assert_eq!(folder.n_lines("access.log"), 2);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_again_leaves_the_old_one() {
+        let folder = Folder::new("reopen-fails");
+        let log = folder.log(LogFilter::All);
+        let writer = log.writer();
+        std::fs::rename(folder.0.join("access.log"), folder.0.join("old.log")).unwrap();
+        std::fs::create_dir(folder.0.join("access.log")).unwrap();
+        log.reopen();
+        writer.write(&record(200));
+        assert!(log.flush(PATIENCE));
+        assert_eq!(folder.n_lines("old.log"), 1);
+    }
+}

@@ -1,0 +1,164 @@
+//! The closed sets that metric labels are made of: gauges, limits, outcomes.
+//! Promises that every word is `snake_case` and that each set is complete. It counts nothing.
+
+use crate::error::{FailureKind, Fault};
+
+/// Gauges that are read when the page is rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gauge {
+    /// Open downstream connections of a listener.
+    Connections,
+    /// Requests that wait for a free backend of a service.
+    QueueLength,
+    /// Requests at a backend.
+    BackendInFlight,
+    /// Idle upstream connections to a backend, all workers together.
+    BackendIdleConnections,
+}
+
+impl Gauge {
+    pub(super) const ALL: [Gauge; 4] =
+        [Gauge::Connections, Gauge::QueueLength, Gauge::BackendInFlight, Gauge::BackendIdleConnections];
+
+    /// Names of its labels.
+    pub const fn labels(self) -> &'static [&'static str] {
+        match self {
+            Gauge::Connections => &["listener"],
+            Gauge::QueueLength => &["service"],
+            Gauge::BackendInFlight | Gauge::BackendIdleConnections => &["service", "backend"],
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Gauge::Connections => "portway_connections",
+            Gauge::QueueLength => "portway_queue_length",
+            Gauge::BackendInFlight => "portway_backend_in_flight",
+            Gauge::BackendIdleConnections => "portway_backend_idle_connections",
+        }
+    }
+
+    pub(super) const fn help(self) -> &'static str {
+        match self {
+            Gauge::Connections => "Open downstream connections.",
+            Gauge::QueueLength => "Requests that wait for a free backend.",
+            Gauge::BackendInFlight => "Requests at the backend.",
+            Gauge::BackendIdleConnections => "Open connections to the backend that wait for their next request.",
+        }
+    }
+}
+
+/// Limits that hold something back without being a local reply of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// `limits.connections`.
+    Connections,
+    /// `max_connections` of one listener.
+    ListenerConnections,
+    /// Open files of the process: `EMFILE` or `ENFILE` on accept or connect.
+    Descriptors,
+    /// `limits.header_bytes` or `limits.header_count`.
+    Headers,
+    /// `limits.header_timeout`.
+    HeaderTimeout,
+    /// `limits.min_body_rate`.
+    MinBodyRate,
+    /// `max_body`.
+    MaxBody,
+    /// `buffer.request`: the rest of the body is streamed.
+    RequestBuffer,
+    /// `buffer.response`: the backend waits for the client.
+    ResponseBuffer,
+    /// `queue.size`.
+    Queue,
+    /// Idle upstream connections that were closed because the pool was full.
+    Pool,
+    /// Addresses of one name beyond those that are used.
+    Addresses,
+    /// Bytes that wait for the access-log writer.
+    AccessLogBacklog,
+    /// Connections to the admin listener.
+    AdminConnections,
+}
+
+impl Limit {
+    pub(super) const ALL: [Limit; 14] = [
+        Limit::Connections,
+        Limit::ListenerConnections,
+        Limit::Descriptors,
+        Limit::Headers,
+        Limit::HeaderTimeout,
+        Limit::MinBodyRate,
+        Limit::MaxBody,
+        Limit::RequestBuffer,
+        Limit::ResponseBuffer,
+        Limit::Queue,
+        Limit::Pool,
+        Limit::Addresses,
+        Limit::AccessLogBacklog,
+        Limit::AdminConnections,
+    ];
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Limit::Connections => "connections",
+            Limit::ListenerConnections => "listener_connections",
+            Limit::Descriptors => "descriptors",
+            Limit::Headers => "headers",
+            Limit::HeaderTimeout => "header_timeout",
+            Limit::MinBodyRate => "min_body_rate",
+            Limit::MaxBody => "max_body",
+            Limit::RequestBuffer => "request_buffer",
+            Limit::ResponseBuffer => "response_buffer",
+            Limit::Queue => "queue",
+            Limit::Pool => "pool",
+            Limit::Addresses => "addresses",
+            Limit::AccessLogBacklog => "access_log_backlog",
+            Limit::AdminConnections => "admin_connections",
+        }
+    }
+}
+
+/// What an attempt tells about its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A complete response below 500.
+    Success,
+    /// A complete response of 500 or more.
+    ServerError,
+    /// The attempt ended without a complete response.
+    Failure(FailureKind),
+}
+
+impl Outcome {
+    pub(super) const COUNT: usize = 2 + FailureKind::COUNT;
+
+    pub(super) fn all() -> impl Iterator<Item = Outcome> {
+        [Outcome::Success, Outcome::ServerError].into_iter().chain(FailureKind::all().map(Outcome::Failure))
+    }
+
+    pub(super) const fn index(self) -> usize {
+        match self {
+            Outcome::Success => 0,
+            Outcome::ServerError => 1,
+            Outcome::Failure(kind) => 2 + kind.index(),
+        }
+    }
+
+    /// The word of the `outcome` label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Outcome::Success => "success",
+            Outcome::ServerError => "server_error",
+            Outcome::Failure(kind) => kind.reason(),
+        }
+    }
+
+    /// Whether its series exists before it first happens, so that a rate over it starts from zero.
+    pub(super) fn is_expected(self) -> bool {
+        match self {
+            Outcome::Success | Outcome::ServerError => true,
+            Outcome::Failure(kind) => kind.fault() == Fault::Backend,
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Rows of counters with one copy per worker, summed when somebody reads them.
+//! Promises that two workers never write to the same cache line, and that a row nobody touched costs no memory.
+//! It does not name or render anything: that is `metrics` and `exposition`.
+
+use std::cell::Cell;
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+thread_local! {
+    /// Which copy this thread writes to. Threads that are no worker (control, tests) share copy 0, which is safe, only slower.
+    static WORKER: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Tells this thread which worker it is. Call it once, when the thread starts.
+pub fn enter_worker(worker_idx: usize) {
+    WORKER.set(worker_idx);
+}
+
+/// `N` counters, a copy for each worker.
+#[derive(Debug)]
+pub struct Shards<const N: usize> {
+    rows: Box<[OnceLock<Box<Row<N>>>]>,
+}
+
+/// 128 bytes: the unit that current x86 prefetchers fetch, and the cache line of large Arm cores.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Row<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Shards<N> {
+    /// All zero, with one copy for each of `workers`.
+    pub fn new(workers: NonZeroUsize) -> Self {
+        Self { rows: (0..workers.get()).map(|_| OnceLock::new()).collect() }
+    }
+
+    /// Adds to one counter. Panics if `idx` is not below `N`: the caller's table is wrong.
+    #[inline]
+    pub fn add(&self, idx: usize, n: u64) {
+        self.row()[idx].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// The counters of this worker, for callers that touch more than one of them.
+    #[inline]
+    pub(crate) fn row(&self) -> &[AtomicU64; N] {
+        let worker_idx = WORKER.get();
+        // More workers than copies only happens in tests; a modulo on each request would cost a division.
+        let row = self.rows.get(worker_idx).unwrap_or(&self.rows[0]);
+        &row.get_or_init(|| Box::new(Row(std::array::from_fn(|_| AtomicU64::new(0))))).0
+    }
+
+    /// The sums over all workers. Not one instant: each counter is exact, their relation may be off by what is in flight.
+    pub fn sum(&self) -> [u64; N] {
+        let mut sums = [0; N];
+        for row in self.rows.iter().filter_map(OnceLock::get) {
+            for (sum, counter) in sums.iter_mut().zip(&row.0) {
+                *sum += counter.load(Ordering::Relaxed);
+            }
+        }
+        sums
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn workers(n: usize) -> NonZeroUsize {
+        NonZeroUsize::new(n).unwrap()
+    }
+
+    #[test]
+    fn no_increment_of_any_worker_is_lost() {
+        let shards = Shards::<3>::new(workers(2));
+        std::thread::scope(|scope| {
+            for worker_idx in 0..5 {
+                let shards = &shards;
+                scope.spawn(move || {
+                    enter_worker(worker_idx);
+                    (0..1_000).for_each(|_| shards.add(1, 2));
+                });
+            }
+        });
+        assert_eq!(shards.sum(), [0, 10_000, 0]);
+    }
+
+    #[test]
+    fn a_row_nobody_touched_costs_no_memory() {
+        let shards = Shards::<64>::new(workers(4));
+        shards.add(0, 1);
+        assert_eq!(shards.rows.iter().filter(|row| row.get().is_some()).count(), 1);
+    }
+}

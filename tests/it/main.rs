@@ -1,0 +1,11 @@
+//! The integration suites: the real binary, real sockets, one test program.
+//! A suite is a file of facts; what they stand on is in `support`. It does not test decisions, which have unit tests.
+
+mod support;
+
+mod cancel;
+mod corpus;
+mod drain;
+mod flask;
+mod harness;
+mod slow;
