@@ -209,7 +209,9 @@ impl OpenMapping {
                     self.merge(item, report);
                 }
             }
-            _ => report.error(merged.span, "`<<` merges a mapping", "write an alias to one, such as `<<: *name`"),
+            _ => {
+                report.error(merged.span, "`<<` merges a mapping", "write an alias to one, such as `<<: *name`");
+            }
         }
     }
 }
@@ -306,8 +308,9 @@ impl Builder<'_> {
                 Some((key, _, Style::Plain)) if key == "<<" => mapping.merges.push(node),
                 Some((key, key_span, _)) => {
                     if let Some(&first) = mapping.seen.get(&key) {
-                        self.report.error(key_span, format!("`{key}` is here twice"), "again here; keep one of them");
-                        self.report.also(key_span, first, "first here");
+                        self.report
+                            .error(key_span, format!("`{key}` is here twice"), "again here; keep one of them")
+                            .also(first, "first here");
                     } else {
                         mapping.seen.insert(key.clone(), key_span);
                         mapping.entries.push(Entry { key, key_span, value: node });

@@ -24,8 +24,9 @@ pub(crate) fn backends(raw: &[raw::Backend], check: &mut Check<'_>) -> Vec<Backe
         let Some(address) = address::backend_address(scalar, port_hint, check) else { continue };
         if let Some(&first) = seen.get(&address) {
             let message = format!("the backend {} is here twice", scalar.shown());
-            check.error(scalar.span(), message, "again here; for a larger share, give it a `weight`");
-            check.report.also(scalar.span(), first, "first here");
+            check
+                .error(scalar.span(), message, "again here; for a larger share, give it a `weight`")
+                .also(first, "first here");
             continue;
         }
         seen.insert(address.clone(), scalar.span());
