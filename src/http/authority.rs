@@ -77,7 +77,9 @@ fn make_origin_form(request: &mut Parts) -> Result<(), FailureKind> {
     request.uri = match request.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => Uri::from(target.clone()),
         // RFC 9112 §3.2.1: an empty path goes on as `/`.
-        Some(query) => PathAndQuery::try_from(format!("/{}", query.as_str())).map_err(|_| FailureKind::BadRequest)?.into(),
+        Some(query) => {
+            PathAndQuery::try_from(format!("/{}", query.as_str())).map_err(|_| FailureKind::BadRequest)?.into()
+        }
         None => Uri::from_static("/"),
     };
     Ok(())
