@@ -1,6 +1,8 @@
-//! Watches the bytes that a client sends, before the HTTP engine gets them, and stops what two parsers could read differently.
+//! Watches the bytes that a client sends, before the HTTP engine gets them, and stops what two parsers could read
+//! differently.
 //! Promises one verdict per stream of bytes however it is cut into reads, no copy and no allocation.
-//! It finds the ends of messages itself; it does not keep or interpret a request, and it reads nothing after an upgrade.
+//! It finds the ends of messages itself; it does not keep or interpret a request, and it reads nothing after an
+//! upgrade.
 
 mod chars;
 mod chunks;
@@ -53,8 +55,8 @@ pub enum Verdict {
     Pass(GuardState),
     /// The first `good` bytes may go on, nothing after them, ever.
     ///
-    /// Of a refused head nothing that came in this slice is among them. Of a refused body they end before the byte that was wrong, so that
-    /// the engine sees a body that breaks off, not one that ends.
+    /// Of a refused head nothing that came in this slice is among them. Of a refused body they end before the byte that
+    /// was wrong, so that the engine sees a body that breaks off, not one that ends.
     Refused {
         /// How many leading bytes of the slice belong to what is not refused.
         good: usize,

@@ -1,5 +1,6 @@
 //! The answers that Portway gives itself: a small page, JSON, or gRPC's form, with the reason word and the request id.
-//! Promises to say what happened in a sentence, to escape everything that came from outside, and to name no version and no address of a backend.
+//! Promises to say what happened in a sentence, to escape everything that came from outside, and to name no version and
+//! no address of a backend.
 //! It does not decide to answer: a [`FailureKind`] comes in.
 
 use std::borrow::Cow;
@@ -21,7 +22,8 @@ pub const X_PORTWAY_REASON: HeaderName = HeaderName::from_static("x-portway-reas
 /// The id under which the request stands in the access log.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// When to come back after a 503: a queue is empty, or a backend back, in about that time; well-behaved clients add their own jitter.
+/// When to come back after a 503: a queue is empty, or a backend back, in about that time; well-behaved clients add
+/// their own jitter.
 const RETRY_AFTER_SECS: u32 = 1;
 /// Media ranges of `Accept` that are looked at.
 const MEDIA_RANGES_MAX: usize = 32;
@@ -106,7 +108,8 @@ impl LocalReply<'_> {
         response
     }
 
-    /// The answer as it goes over the wire, for a connection whose engine must not see the request. The connection ends with it.
+    /// The answer as it goes over the wire, for a connection whose engine must not see the request. The connection ends
+    /// with it.
     pub fn raw_bytes(&self, now: SystemTime) -> Bytes {
         let body = self.body();
         let mut headers = self.headers();
@@ -230,8 +233,8 @@ impl LocalReply<'_> {
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;margin:0;display:grid;min-height:100vh;place-items:center;\
     color-scheme:light dark}main{padding:2rem;max-width:36rem}h1{font-size:1.4rem}.fine{font-size:.85rem;opacity:.7}";
 
-/// Whether the connection ends with an answer of this kind: what follows on it could not be told from the rest of the request, or must not
-/// come at all.
+/// Whether the connection ends with an answer of this kind: what follows on it could not be told from the rest of the
+/// request, or must not come at all.
 pub fn closes_connection(kind: FailureKind) -> bool {
     use FailureKind as K;
     match kind {
