@@ -117,7 +117,7 @@ fn split(authority: &[u8]) -> Option<(&str, Option<u16>)> {
             address.parse::<Ipv6Addr>().ok()?;
             address.len() + 2
         }
-        None => authority.find(|c: char| !c.is_ascii_alphanumeric() && !"-._~".contains(c)).unwrap_or(authority.len()),
+        None => authority.bytes().take_while(|byte| is_name_byte(*byte)).count(),
     };
     let (host, port) = authority.split_at(host_len);
     // RFC 9110 §4.2.1: an http URI with an empty host is invalid.
@@ -133,6 +133,10 @@ fn split(authority: &[u8]) -> Option<(&str, Option<u16>)> {
             Some((host, Some(is_number.then(|| digits.parse().ok())??)))
         }
     }
+}
+
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 #[cfg(test)]

@@ -21,6 +21,9 @@ use crate::error::FailureKind;
 /// Empty lines before a request line. RFC 9112 §2.2 asks for at least one; old clients send one after a POST.
 const EMPTY_LINES_MAX: u8 = 8;
 
+/// Longest target that the HTTP engine takes; RFC 9112 §3 asks for 8,000 at least.
+pub const TARGET_BYTES_MAX: usize = 65_534;
+
 /// How large a head may be. The same limits of size and count hold for trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
@@ -28,7 +31,7 @@ pub struct HeadLimits {
     pub header_bytes: usize,
     /// Header fields. More get 431.
     pub header_count: u32,
-    /// The request target, in bytes. More gets 414.
+    /// The request target, in bytes, at most [`TARGET_BYTES_MAX`]. More gets 414.
     pub target_bytes: usize,
 }
 
