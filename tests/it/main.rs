@@ -7,5 +7,6 @@ mod cancel;
 mod corpus;
 mod drain;
 mod flask;
+mod guard_and_engine;
 mod harness;
 mod slow;
