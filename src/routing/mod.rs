@@ -20,3 +20,8 @@ pub mod predicate;
 pub mod redirect;
 pub mod rewrite;
 pub mod table;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,10 @@ impl<T> Table<T> {
             return self.any_host.as_ref().and_then(|paths| self.find_under(paths, inquiry));
         }
         let host = predicate::without_root_dot(inquiry.host).as_bytes();
-        if host.iter().any(u8::is_ascii_uppercase) && host.len() <= HOST_BYTES_MAX {
+        if host.len() > HOST_BYTES_MAX {
+            return self.find_for_host(b"", inquiry);
+        }
+        if host.iter().any(u8::is_ascii_uppercase) {
             let mut lower_case = [0; HOST_BYTES_MAX];
             lower_case[..host.len()].copy_from_slice(host);
             lower_case.make_ascii_lowercase();
