@@ -198,6 +198,11 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 5_000, failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn a_path_that_is_not_ambiguous_means_the_same_to_every_reader(path in any_hostile_path()) {
         if !path::is_ambiguous(&path) {

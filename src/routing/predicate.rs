@@ -18,7 +18,7 @@ pub(crate) fn conditions_hold(matcher: &RouteMatch, inquiry: &Inquiry<'_>) -> bo
         && matcher.query.iter().all(|condition| query_holds(condition, inquiry.query))
 }
 
-/// Whether the method is among those that the route takes.
+/// Whether the method is among those that the route takes. The list is literal: `GET` brings no `HEAD` along.
 pub(crate) fn method_holds(matcher: &RouteMatch, inquiry: &Inquiry<'_>) -> bool {
     matcher.methods.is_empty() || matcher.methods.contains(inquiry.method)
 }

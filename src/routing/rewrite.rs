@@ -45,8 +45,8 @@ pub fn apply<'a>(rewrite: &Rewrite, path: &'a str, query: Option<&str>) -> Resul
         return Err(RewriteError::Ambiguous);
     }
     let Some(query) = query else { return Ok(target) };
-    let separator = if new_query.is_some() { '&' } else { '?' };
-    Ok(Cow::Owned(format!("{target}{separator}{query}")))
+    let separator = if new_query.is_some() { "&" } else { "?" };
+    Ok(Cow::Owned([&*target, separator, query].concat()))
 }
 
 fn strip_prefix<'a>(path: &'a str, prefix: &str) -> Cow<'a, str> {
@@ -60,7 +60,7 @@ fn strip_prefix<'a>(path: &'a str, prefix: &str) -> Cow<'a, str> {
 fn replace_prefix<'a>(path: &'a str, from: &str, to: &str) -> Cow<'a, str> {
     match path::after_prefix(path, from) {
         Some("") => Cow::Owned(to.to_owned()),
-        Some(rest) => Cow::Owned(format!("{}{rest}", to.trim_end_matches('/'))),
+        Some(rest) => Cow::Owned([to.trim_end_matches('/'), rest].concat()),
         None => Cow::Borrowed(path),
     }
 }
