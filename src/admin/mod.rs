@@ -19,6 +19,8 @@ mod guard;
 mod page;
 mod server;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// What the admin listener reads and asks.
 pub struct Resources {
