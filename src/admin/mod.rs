@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::lifecycle::drain::{Phase, Trigger};
+use crate::lifecycle::drain::Trigger;
 use crate::lifecycle::readiness::Readiness;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -38,7 +38,7 @@ pub struct Resources {
 
 impl Resources {
     fn state(&self) -> ProcessState {
-        if self.drain.is_requested() || self.drain.watch().phase() > Phase::Running {
+        if self.drain.is_requested() {
             ProcessState::Draining
         } else if self.readiness.is_ready() {
             ProcessState::Ready

@@ -1,4 +1,7 @@
-//! The admin listener over real sockets.
+//! The admin listener over real sockets: what clients see, with a source that always says the same.
+//! Promises port 0 and no sleeps. It does not test the rules of `guard` one by one: they have tests of their own.
+
+#![cfg(test)]
 
 use std::time::Duration;
 
@@ -10,7 +13,7 @@ use super::*;
 use crate::config::checked::{Admin, ListenAddress};
 use crate::lifecycle::drain;
 
-pub(crate) struct Sample;
+struct Sample;
 
 impl StatusSource for Sample {
     fn status(&self, state: ProcessState) -> Status {
@@ -79,6 +82,16 @@ pub(crate) fn sample_status(state: ProcessState) -> Status {
     }
 }
 
+pub(crate) fn sample_resources() -> Resources {
+    Resources {
+        source: Arc::new(Sample),
+        metrics: Metrics::new(),
+        events: Arc::new(Events::new()),
+        readiness: Readiness::new(),
+        drain: drain::new().0,
+    }
+}
+
 /// A running admin listener on port 0.
 struct Running {
     address: ListenAddress,
@@ -93,14 +106,7 @@ impl Drop for Running {
 }
 
 fn start(address: ListenAddress, token: Option<&str>) -> Running {
-    let (drain, _watch) = drain::new();
-    let resources = Arc::new(Resources {
-        source: Arc::new(Sample),
-        metrics: Metrics::new(),
-        events: Arc::new(Events::new()),
-        readiness: Readiness::new(),
-        drain,
-    });
+    let resources = Arc::new(sample_resources());
     let server = Server::bind(&Admin { address, token: token.map(str::to_owned) }).unwrap();
     let address = server.address();
     let serving = tokio::spawn(server.serve(resources.clone()));

@@ -186,10 +186,25 @@ fn percent(ratio: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::admin_client::tests::answering;
     use super::*;
-    use crate::admin::ProcessState;
-    use crate::admin::tests::sample_status;
+    use crate::admin::tests::{sample_resources, sample_status};
+    use crate::admin::{ProcessState, Server};
+    use crate::config::checked::ListenAddress;
+
+    /// A real admin listener on a thread of its own, beyond loopback so that it wants its token.
+    fn serving() -> Admin {
+        let token = Some("s3cret".to_owned());
+        let server = Server::bind(&Admin { address: ListenAddress::AnyTcp(0), token: token.clone() }).unwrap();
+        let address = server.address();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(server.serve(Arc::new(sample_resources())))
+        });
+        Admin { address, token }
+    }
 
     #[test]
     fn the_table_reads_like_the_sketch() {
@@ -229,6 +244,13 @@ orders   0/2 ready, 1 full, 1 unresolved  0      –     –      14         2  
         let body = serde_json::to_string(&sample_status(ProcessState::Ready)).unwrap();
         let admin = answering(format!("HTTP/1.0 200 OK\r\n\r\n{body}"));
         assert_eq!(ask(&admin, Output::Json).unwrap(), format!("{body}\n"));
+    }
+
+    #[test]
+    fn a_running_admin_listener_is_understood() {
+        let admin = serving();
+        assert_eq!(ask(&admin, Output::Table).unwrap(), table(&sample_status(ProcessState::Ready)));
+        assert_eq!(super::super::healthcheck::run(&admin), ExitCode::SUCCESS);
     }
 
     #[test]
