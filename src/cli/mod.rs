@@ -8,11 +8,14 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
+use crate::config::checked::{Admin, ListenAddress};
+use crate::config::defaults;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::expand::ProcessEnvironment;
 use crate::config::load::{self, Loaded};
 use crate::config::render::{self, Color};
 
+mod admin_client;
 mod check;
 mod completions;
 mod config_show;
@@ -200,13 +203,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
-        Command::Status(args) => status::run(&args),
+        Command::Status(args) => {
+            let output = if args.json { status::Output::Json } else { status::Output::Table };
+            args.instance.admin().map_or_else(|message| complain(&message), |admin| status::run(&admin, output))
+        }
         Command::Config(ConfigCommand::Show(args)) => config_show::run(&args),
         Command::Schema => schema::run(),
         Command::Init(args) => init::run(&args),
         Command::Completions(args) => completions::run(&args, Cli::command()),
         Command::Man => man::run(Cli::command()),
-        Command::Healthcheck(args) => healthcheck::run(&args),
+        Command::Healthcheck(args) => {
+            args.instance.admin().map_or_else(|message| complain(&message), |admin| healthcheck::run(&admin))
+        }
         Command::Version => version::run(),
     }
 }
@@ -230,6 +238,29 @@ impl FileArgs {
         let path = self.path().map_err(|message| complain(&message))?;
         load::read(&path, &ProcessEnvironment).map_err(|diagnostics| complain_of(&diagnostics))
     }
+}
+
+impl InstanceArgs {
+    /// Where the instance is asked: as named, as its configuration says, or at the default address.
+    pub fn admin(&self) -> Result<Admin, String> {
+        if let Some(address) = &self.admin {
+            return Ok(Admin { address: admin_address(address)?, token: None });
+        }
+        let Ok(path) = self.file.path() else { return Ok(Admin { address: admin_address(defaults::ADMIN)?, token: None }) };
+        let loaded = load::read(&path, &ProcessEnvironment)
+            .map_err(|_| format!("error: {} is not valid\nsee why: portway check -c {0}", path.display()))?;
+        let file = path.display();
+        loaded.config.admin.ok_or_else(|| format!("error: {file} says `admin: off`, so there is nobody to ask"))
+    }
+}
+
+fn admin_address(text: &str) -> Result<ListenAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(ListenAddress::Unix(path.into()));
+    }
+    let address = text.strip_prefix(':').map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let wrong = |_| format!("error: {text:?} is no admin address: write host:port or unix:PATH");
+    address.parse().map(ListenAddress::Tcp).map_err(wrong)
 }
 
 /// Colour for a stream: only on a terminal, and never with `NO_COLOR`. <https://no-color.org>.

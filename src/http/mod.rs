@@ -10,4 +10,3 @@ pub mod headers;
 pub mod local_reply;
 pub mod path;
 pub mod upgrade;
-pub mod local_reply;
