@@ -4,6 +4,7 @@
 mod support;
 
 mod cancel;
+mod cli;
 mod corpus;
 mod drain;
 mod flask;
