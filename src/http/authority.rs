@@ -49,7 +49,12 @@ pub fn settle(request: &mut Parts) -> Result<Onward, FailureKind> {
 ///
 /// `headers` are those of a settled request.
 pub fn routing_host(headers: &HeaderMap) -> Cow<'_, str> {
-    let host = headers.get(HOST).and_then(|host| split(host.as_bytes())).map_or("", |(host, _)| host);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // A settled host has at most one colon outside of brackets: the one before its port.
+    let host = match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    };
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())

@@ -224,6 +224,12 @@ enum Direction {
 
 /// The fields that `Connection` asks to remove.
 fn named_by_connection(headers: &HeaderMap, direction: Direction) -> Result<Vec<HeaderName>, FailureKind> {
+    let mut lines = headers.get_all(CONNECTION).into_iter();
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && (line == "keep-alive" || line == "close")
+    {
+        return Ok(Vec::new()); // nearly every `Connection` there is
+    }
     let mut named = Vec::new();
     for (idx, option) in elements(headers, &CONNECTION).enumerate() {
         if idx == CONNECTION_OPTIONS_MAX {
