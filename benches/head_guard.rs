@@ -1,13 +1,19 @@
-//! What the head guard costs per request.
+//! What the HTTP facts cost per request: the head guard, and the work on the header map behind it.
 //! Promises figures for the heads that matter: a load generator's, a browser's, one that came in two reads, and a body.
-//! It measures the guard alone, not the engine behind it.
+//! It measures these alone, not the engine between them.
 
 #![allow(missing_docs)] // criterion's macros make public items
 
 use std::hint::black_box;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use portway::http::forwarded::{Ends, PeerHeaders, Scheme, Via};
+use portway::http::framing::{self, RequestBody};
 use portway::http::head_guard::{HeadGuard, HeadLimits, Verdict};
+use portway::http::upgrade::Upgrade;
+use portway::http::{authority, headers};
 
 const LIMITS: HeadLimits = HeadLimits { header_bytes: 32 * 1024, header_count: 100, target_bytes: 8 * 1024 };
 
@@ -62,5 +68,63 @@ fn heads(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, heads);
+/// From the parsed head to the one that goes on, and the response's way back.
+fn header_maps(c: &mut Criterion) {
+    let mut group = c.benchmark_group("header_map");
+    let peer = PeerHeaders::new(&ends(), &[]);
+    let via = Via::new("portway-1a2b3c4d");
+    group.bench_function("request", |b| {
+        b.iter_batched(
+            request,
+            |mut request| {
+                let onward = authority::settle(&mut request);
+                let upgrade = Upgrade::of(&request);
+                let body = RequestBody::of(&request.headers);
+                let cleaned = headers::clean_request(&mut request.headers, peer.trust());
+                peer.apply(&mut request.headers);
+                let looped = via.add(&mut request.headers, request.version);
+                framing::frame_request(&mut request.headers, body);
+                (request, onward, upgrade, cleaned, looped)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("response", |b| {
+        b.iter_batched(
+            response,
+            |mut response| {
+                let cleaned = headers::clean_response(&mut response);
+                let body = framing::frame_response(&Method::GET, StatusCode::OK, &mut response);
+                (response, cleaned, body)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.finish();
+}
+
+fn ends() -> Ends {
+    let address = |text: &str| Some(text.parse().expect("an address"));
+    Ends { peer: address("192.0.2.7:4711"), local: address("192.0.2.1:8080"), scheme: Scheme::Http }
+}
+
+fn request() -> Parts {
+    let builder = Request::builder().uri("/api/items?page=2").header("host", "shop.example.com");
+    let builder = builder.header("user-agent", "curl/8.5.0").header("accept", "*/*");
+    let builder = builder.header("accept-encoding", "gzip, deflate").header("connection", "keep-alive");
+    builder.body(()).expect("a request").into_parts().0
+}
+
+fn response() -> HeaderMap {
+    let field = |name: &'static str, value| (HeaderName::from_static(name), HeaderValue::from_static(value));
+    HeaderMap::from_iter([
+        field("server", "gunicorn"),
+        field("date", "Thu, 01 Jan 1970 00:00:00 GMT"),
+        field("connection", "keep-alive"),
+        field("content-type", "text/html; charset=utf-8"),
+        field("content-length", "13"),
+    ])
+}
+
+criterion_group!(benches, heads, header_maps);
 criterion_main!(benches);

@@ -1,13 +1,13 @@
-//! temp
-use portway::app::{App, Setup, TakeSignals};
+//! The `portway` command: hands its arguments to the library and exits with what comes back.
+//! Promises nothing of its own.
+
+use std::process::ExitCode;
+
+/// Several threads that allocate small things all day: glibc's allocator keeps more and returns less.
+#[cfg(feature = "mimalloc")]
 #[global_allocator]
-static A: mimalloc::MiMalloc = mimalloc::MiMalloc;
-struct E;
-fn main() {
-    let path = std::env::args().skip_while(|a| a != "-c").nth(1).unwrap();
-    portway::telemetry::logging::init(portway::telemetry::logging::Format::from_environment());
-    let env = portway::config::expand::ProcessEnvironment;
-    let loaded = match portway::config::load::read(path.as_ref(), &env) { Ok(l) => l, Err(e) => { eprintln!("{:?}", e.list); std::process::exit(1) } };
-    let setup = Setup { config: loaded.config, file: Some(path.into()), yaml: String::new() };
-    match App::start(setup) { Ok(app) => { let end = app.run(TakeSignals::Yes); println!("{end:?}"); } Err(e) => { eprintln!("{e}"); std::process::exit(1) } }
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    portway::cli::run(std::env::args_os())
 }

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use crate::lifecycle::drain::{Phase, Trigger};
+use crate::lifecycle::drain::Trigger;
 use crate::lifecycle::readiness::Readiness;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -19,6 +19,8 @@ mod guard;
 mod page;
 mod server;
 pub mod status;
+#[cfg(test)]
+pub(crate) mod tests;
 
 /// What the admin listener reads and asks.
 pub struct Resources {
@@ -36,7 +38,7 @@ pub struct Resources {
 
 impl Resources {
     fn state(&self) -> ProcessState {
-        if self.drain.is_requested() || self.drain.watch().phase() > Phase::Running {
+        if self.drain.is_requested() {
             ProcessState::Draining
         } else if self.readiness.is_ready() {
             ProcessState::Ready

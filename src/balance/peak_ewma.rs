@@ -158,3 +158,125 @@ impl Tick {
 fn share_left(age: Duration) -> f64 {
     (-age.as_secs_f64() / DECAY.as_secs_f64()).exp()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    fn at(age: Duration) -> Moment {
+        Moment(0).after(age)
+    }
+
+    #[track_caller]
+    fn check_value(ewma: &Ewma, now: Duration, expected: Duration) {
+        let value = ewma.value(at(now)).expect("has samples").as_secs_f64();
+        let expected = expected.as_secs_f64();
+        assert!((value - expected).abs() <= expected * 0.001, "{value} is not {expected}");
+    }
+
+    #[test]
+    fn no_sample_is_no_value() {
+        assert_eq!(Ewma::default().value(at(ms(1_000))), None);
+    }
+
+    #[test]
+    fn a_sample_above_the_value_replaces_it_at_once() {
+        let ewma = Ewma::default();
+        ewma.observe(ms(20), at(ms(0)));
+        ewma.observe(ms(900), at(ms(1)));
+        check_value(&ewma, ms(1), ms(900));
+    }
+
+    #[test]
+    fn a_sample_below_the_value_counts_by_the_time_since_the_last() {
+        let ewma = Ewma::default();
+        ewma.observe(ms(1_000), at(ms(0)));
+        ewma.observe(ms(100), at(ms(10_000)));
+        // 1000 × e⁻¹ + 100 × (1 - e⁻¹)
+        check_value(&ewma, ms(10_000), Duration::from_secs_f64(0.431_091));
+    }
+
+    #[test]
+    fn samples_age_without_new_ones() {
+        let ewma = Ewma::default();
+        ewma.observe(ms(1_000), at(ms(0)));
+        check_value(&ewma, ms(10_000), Duration::from_secs_f64(0.367_879));
+        check_value(&ewma, ms(100_000), Duration::from_secs_f64(0.000_045_4));
+    }
+
+    #[test]
+    fn many_small_steps_forget_as_much_as_one_large_step() {
+        let ewma = Ewma::default();
+        ewma.observe(ms(1_000), at(ms(0)));
+        for micros in (0..10_000_000).step_by(50) {
+            ewma.observe(ms(100), at(Duration::from_micros(micros)));
+        }
+        let value = ewma.value(at(ms(10_000))).expect("has samples");
+        assert!((ms(420)..ms(450)).contains(&value), "{value:?}");
+    }
+
+    #[test]
+    fn a_late_writer_does_not_turn_time_back() {
+        let ewma = Ewma::default();
+        ewma.observe(ms(100), at(ms(50_000)));
+        ewma.observe(ms(10), at(ms(20_000)));
+        ewma.observe(ms(200), at(ms(30_000)));
+        check_value(&ewma, ms(50_000), ms(200));
+        check_value(&ewma, ms(40_000), ms(200));
+    }
+
+    #[test]
+    fn no_thread_loses_a_peak() {
+        let ewma = Ewma::default();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let ewma = &ewma;
+                scope.spawn(move || {
+                    (1..=5_000).for_each(|n| ewma.observe(Duration::from_micros(n * 4 + thread), at(ms(7))))
+                });
+            }
+        });
+        check_value(&ewma, ms(7), Duration::from_micros(20_003));
+    }
+
+    #[test]
+    fn the_extremes_of_duration_and_time_are_harmless() {
+        for latency in [Duration::ZERO, Duration::MAX] {
+            for now in [Moment(0), Moment(u64::MAX), Moment(1 << 56), Moment(5)] {
+                let ewma = Ewma::default();
+                ewma.observe(latency, now);
+                assert!(ewma.value(now).is_some());
+                ewma.observe(Duration::from_nanos(1), now);
+                assert!(ewma.value(now).is_some());
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_word_holds_its_sample(nanos in 1_u64..u64::MAX, tick in 0..=Tick::MASK) {
+            let sample = Sample { nanos: nanos as f64, tick: Tick(tick) };
+            let read = Sample::decode(sample.encode()).expect("not empty");
+            prop_assert_eq!(read.tick.0, tick);
+            prop_assert!((read.nanos / sample.nanos - 1.0).abs() < 1e-6);
+        }
+
+        #[test]
+        fn the_older_of_two_samples_moves_towards_the_newer_and_never_past_it(
+            old in 1_u64..100_000, new in 1_u64..100_000, age in 0_u64..10_000_000,
+        ) {
+            let sample = |latency: u64, now: u64| Sample { nanos: latency as f64 * 1e6, tick: Tick::of(at(ms(now))) };
+            let (old, new) = (sample(old, 0), sample(new, age));
+            let (faded, fresh) = compare(Some(old), Some(new));
+            prop_assert_eq!(fresh, new.nanos);
+            prop_assert!(faded >= old.nanos.min(new.nanos) - 1.0 && faded <= old.nanos.max(new.nanos) + 1.0);
+            let (fresh, faded_too) = compare(Some(new), Some(old));
+            prop_assert!(age < 2 || (fresh == new.nanos && faded_too == faded));
+        }
+    }
+}

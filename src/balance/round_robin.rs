@@ -64,3 +64,56 @@ fn turns(weights: &[u32]) -> Vec<u64> {
 fn gcd(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_round_holds_exact_shares(weights in prop::collection::vec(1_u32..50, 1..20)) {
+            let schedule = Schedule::new(&weights);
+            let total: u32 = weights.iter().sum();
+            let mut counts = vec![0_usize; weights.len()];
+            schedule.slots.iter().for_each(|&index| counts[index as usize] += 1);
+            for (count, weight) in counts.iter().zip(&weights) {
+                prop_assert_eq!(count * total as usize, *weight as usize * schedule.slots.len());
+            }
+        }
+
+        #[test]
+        fn turns_come_at_even_distances(weights in prop::collection::vec(1_u32..50, 1..20)) {
+            let schedule = Schedule::new(&weights);
+            let total = f64::from(weights.iter().sum::<u32>());
+            for (index, &weight) in weights.iter().enumerate() {
+                let mut n_so_far = 0.0;
+                for (position, &slot) in schedule.slots.iter().enumerate() {
+                    n_so_far += f64::from(u8::from(slot as usize == index));
+                    let due = (position + 1) as f64 * f64::from(weight) / total;
+                    // Never ahead or behind by more than one turn and what rounding of the others' turns adds.
+                    prop_assert!((n_so_far - due).abs() <= 2.5, "{} at {}: {} of {}", index, position, n_so_far, due);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equal_weights_take_turns_in_order() {
+        assert_eq!(*Schedule::new(&[7, 7, 7]).slots, [0, 1, 2]);
+    }
+
+    #[test]
+    fn a_heavy_backend_does_not_get_its_turns_in_one_run() {
+        assert_eq!(*Schedule::new(&[2, 1, 1]).slots, [0, 1, 0, 2]);
+        assert_eq!(*Schedule::new(&[5, 1, 1]).slots, [0, 0, 0, 1, 0, 0, 2]);
+    }
+
+    #[test]
+    fn a_round_is_bounded_and_nobody_is_rounded_away() {
+        let weights: Vec<u32> = (0..1_000).map(|i| if i % 2 == 0 { 1 } else { 1_000 - i }).collect();
+        let turns = turns(&weights);
+        assert!(turns.iter().sum::<u64>() <= SLOTS_MAX + weights.len() as u64);
+        assert!(turns.iter().all(|&n_turns| n_turns >= 1));
+    }
+}

@@ -1,1 +1,339 @@
-//! x
+//! The command line: its arguments, and one file per command.
+//! Promises the exit codes 0 (fine), 1 (invalid configuration or failure) and 2 (usage). Does no command's work itself.
+
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::config::checked::{Admin, ListenAddress};
+use crate::config::defaults;
+use crate::config::diagnostic::Diagnostics;
+use crate::config::expand::ProcessEnvironment;
+use crate::config::load::{self, Loaded};
+use crate::config::render::{self, Color};
+
+mod admin_client;
+mod check;
+mod completions;
+mod config_show;
+mod demo;
+mod explain;
+mod healthcheck;
+mod init;
+mod man;
+mod run;
+mod schema;
+mod status;
+mod version;
+
+/// Where the configuration is looked for if nobody says.
+pub const CONFIG_PATHS: [&str; 2] = ["portway.yaml", "/etc/portway/portway.yaml"];
+
+/// The front door of containerised services: a load balancer driven by one YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "portway", version, propagate_version = true, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "Try `portway demo` first. `portway init` writes a file to begin with.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve in the foreground until SIGTERM or Ctrl-C
+    Run(RunArgs),
+    /// Show the front door with three backends of its own: no file needed
+    Demo(DemoArgs),
+    /// Say everything that is wrong with a configuration; binds nothing
+    Check(CheckArgs),
+    /// Say which route takes a request, why the others do not, and where it would go
+    Explain(ExplainArgs),
+    /// Show what a running instance does
+    Status(StatusArgs),
+    /// Print the configuration as Portway understands it
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Write a configuration to begin with
+    Init(InitArgs),
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
+    /// Exit with 0 if a running instance is ready, for HEALTHCHECK in a Dockerfile
+    Healthcheck(HealthcheckArgs),
+    /// Print the version
+    Version,
+}
+
+/// Commands about the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Print every setting in its long form; values of variables are not printed
+    Show(ConfigShowArgs),
+}
+
+/// Which configuration.
+#[derive(Args, Clone, Debug, Default)]
+pub struct FileArgs {
+    /// The configuration [default: ./portway.yaml, then /etc/portway/portway.yaml]
+    #[arg(short, long = "config", value_name = "FILE", env = "PORTWAY_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+}
+
+/// Which running instance.
+#[derive(Args, Clone, Debug, Default)]
+pub struct InstanceArgs {
+    /// Its configuration, which says where its admin listener is.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// The address of its admin listener, in place of the one in the configuration
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub file: FileArgs,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct DemoArgs {
+    /// Port of the front door; 0 takes any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub port: u16,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Print the mistakes as a JSON array on standard output
+    #[arg(long)]
+    pub json: bool,
+    /// Exit with 1 if there are warnings, too
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The method, such as GET
+    pub method: String,
+    /// The URL, such as http://shop.example.com/api?page=2
+    pub url: String,
+    /// A header field of the request; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `config show`.
+#[derive(Args, Debug)]
+pub struct ConfigShowArgs {
+    /// Which configuration.
+    #[command(flatten)]
+    pub file: FileArgs,
+    /// Print what was left out as well, with the values in force
+    #[arg(long)]
+    pub defaults: bool,
+}
+
+/// Arguments of `init`.
+#[derive(Args, Debug)]
+pub struct InitArgs {
+    /// The file to write; one that is there is never touched
+    #[arg(value_name = "FILE", default_value = CONFIG_PATHS[0])]
+    pub file: PathBuf,
+}
+
+/// Arguments of `completions`.
+#[derive(Args, Debug)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `healthcheck`.
+#[derive(Args, Debug)]
+pub struct HealthcheckArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+}
+
+/// Runs one command. `args` begins with the name of the program.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // To standard output for --help, with code 0; else to standard error, with code 2. Nobody to tell if that fails.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Status(args) => {
+            let output = if args.json { status::Output::Json } else { status::Output::Table };
+            args.instance.admin().map_or_else(|message| complain(&message), |admin| status::run(&admin, output))
+        }
+        Command::Config(ConfigCommand::Show(args)) => config_show::run(&args),
+        Command::Schema => schema::run(),
+        Command::Init(args) => init::run(&args),
+        Command::Completions(args) => completions::run(&args, Cli::command()),
+        Command::Man => man::run(Cli::command()),
+        Command::Healthcheck(args) => {
+            args.instance.admin().map_or_else(|message| complain(&message), |admin| healthcheck::run(&admin))
+        }
+        Command::Version => version::run(),
+    }
+}
+
+impl FileArgs {
+    /// The file that was named, or the first that is there; an error that says where it was looked for.
+    pub fn path(&self) -> Result<PathBuf, String> {
+        // An empty variable is what Compose makes of one that is not set.
+        if let Some(path) = self.config.as_ref().filter(|path| !path.as_os_str().is_empty()) {
+            return Ok(path.clone());
+        }
+        let found = CONFIG_PATHS.iter().map(Path::new).find(|path| path.exists());
+        let [first, second] = CONFIG_PATHS;
+        found.map(Path::to_owned).ok_or_else(|| {
+            format!("error: no configuration: neither ./{first} nor {second} is there\nname one with -c FILE, or write one with `portway init`")
+        })
+    }
+
+    /// The configuration. If it is wrong, that is printed and the exit code comes back.
+    pub fn load(&self) -> Result<Loaded, ExitCode> {
+        let path = self.path().map_err(|message| complain(&message))?;
+        load::read(&path, &ProcessEnvironment).map_err(|diagnostics| complain_of(&diagnostics))
+    }
+}
+
+impl InstanceArgs {
+    /// Where the instance is asked: as named, as its configuration says, or at the default address.
+    pub fn admin(&self) -> Result<Admin, String> {
+        if let Some(address) = &self.admin {
+            return Ok(Admin { address: admin_address(address)?, token: None });
+        }
+        let Ok(path) = self.file.path() else {
+            return Ok(Admin { address: admin_address(defaults::ADMIN)?, token: None });
+        };
+        let loaded = load::read(&path, &ProcessEnvironment)
+            .map_err(|_| format!("error: {} is not valid\nsee why: portway check -c {0}", path.display()))?;
+        let file = path.display();
+        loaded.config.admin.ok_or_else(|| format!("error: {file} says `admin: off`, so there is nobody to ask"))
+    }
+}
+
+fn admin_address(text: &str) -> Result<ListenAddress, String> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return Ok(ListenAddress::Unix(path.into()));
+    }
+    let address = text.strip_prefix(':').map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
+    let wrong = |_| format!("error: {text:?} is no admin address: write host:port or unix:PATH");
+    address.parse().map(ListenAddress::Tcp).map_err(wrong)
+}
+
+/// Colour for a stream: only on a terminal, and never with `NO_COLOR`. <https://no-color.org>.
+pub fn color_for(stream: &impl IsTerminal) -> Color {
+    let is_forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if stream.is_terminal() && !is_forbidden { Color::Always } else { Color::Never }
+}
+
+/// Prints diagnostics on standard error; the exit code of a configuration that is wrong.
+pub fn complain_of(diagnostics: &Diagnostics) -> ExitCode {
+    complain(&render::render(diagnostics, color_for(&io::stderr())))
+}
+
+/// Prints a failure on standard error; its exit code.
+pub fn complain(message: &str) -> ExitCode {
+    // Nobody is left to tell when standard error is closed.
+    let _ = writeln!(io::stderr(), "{message}");
+    ExitCode::FAILURE
+}
+
+/// Prints a result on standard output. A reader that has seen enough (`| head`) is no failure.
+pub fn print(text: &str) -> ExitCode {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => complain(&format!("error: cannot print: {error}")),
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_of_the_contract_is_there() {
+        for line in [
+            "run -c a.yaml",
+            "demo",
+            "check -c a.yaml --json --deny-warnings",
+            "explain GET http://a/b -H k:v -H x:y",
+            "status --json",
+            "config show --defaults",
+            "schema",
+            "init",
+            "completions bash",
+            "man",
+            "healthcheck",
+            "version",
+        ] {
+            let args = std::iter::once("portway").chain(line.split(' '));
+            assert!(Cli::try_parse_from(args).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_command_line_ends_with_two() {
+        for line in ["portway", "portway rum", "portway check --jsno", "portway explain GET"] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+        assert_eq!(Cli::try_parse_from(["portway", "--help"]).unwrap_err().exit_code(), 0);
+    }
+
+    #[test]
+    fn a_named_file_wins_over_the_usual_places() {
+        let args = FileArgs { config: Some("x.yaml".into()) };
+        assert_eq!(args.path(), Ok("x.yaml".into()));
+    }
+}

@@ -87,7 +87,7 @@ impl Keys<'_, '_> {
 
     /// The value of a key that this mapping cannot do without.
     pub fn required<T: Decode>(&mut self, key: &'static str) -> Option<T> {
-        if self.entries.iter().all(|entry| entry.key != key || entry.value.is_null()) {
+        if !self.has_value(key) && !self.has_misspelled(key) {
             let message = format!("{} has no `{key}`", self.decoder.context());
             self.decoder.report.error(self.span, message, format!("add `{key}:`"));
         }
@@ -97,6 +97,11 @@ impl Keys<'_, '_> {
     /// Whether a key is there and not null.
     pub fn has_value(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key && !entry.value.is_null())
+    }
+
+    /// Whether there is a key that most likely should be this one.
+    pub fn has_misspelled(&self, key: &'static str) -> bool {
+        self.entries.iter().any(|entry| meant(&entry.key, std::iter::once(key)) == Some(key))
     }
 
     /// Where a key stands, if it is there.
@@ -112,7 +117,7 @@ impl Keys<'_, '_> {
     fn close(self) {
         let Keys { decoder, entries, known, later, .. } = self;
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            if entry.key.starts_with("x-") {
+            if entry.key.starts_with("x-") || decoder.report.is_full() {
                 continue;
             }
             if later.contains(&entry.key.as_str()) {
@@ -165,6 +170,13 @@ fn help_for(key: &str, known: &[&'static str], later: &[&'static str], is_top_le
     format!("known here: {}", known.join(", "))
 }
 
+/// The known key that was most likely meant.
+fn meant(key: &str, known: impl Iterator<Item = &'static str> + Clone) -> Option<&'static str> {
+    let is_known = |word: &str| known.clone().any(|known| known == word);
+    let synonym = SYNONYMS.into_iter().find(|(other, ours)| *other == key && is_known(ours)).map(|(_, ours)| ours);
+    synonym.or_else(|| nearest(key, known))
+}
+
 /// Keys that people put one level too high.
 const SERVICE_ONLY: [&str; 6] = ["backends", "route", "balance", "timeout", "timeouts", "queue"];
 /// Keys that people put one level too low.
@@ -204,6 +216,9 @@ impl<T: Decode> Decode for Vec<T> {
         };
         let mut read = Vec::with_capacity(items.len());
         for item in items {
+            if decoder.report.is_full() {
+                break;
+            }
             if item.is_null() {
                 decoder.report.error(item.span, format!("an empty entry in {}", decoder.context()), "remove the `-`");
                 continue;

@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::source::{Place, Sources, Span};
-use super::tree::{Node, Paths};
+use super::tree::{self, Node};
 
 /// Whether a configuration with this diagnostic may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,21 +156,18 @@ impl Report {
     pub const KEPT_MAX: usize = 1_000;
 
     /// Records an error at a place.
-    pub fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.push(Severity::Error, span, message.into(), help.into());
+    pub fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) -> Recorded<'_> {
+        self.push(Severity::Error, span, message.into(), help.into())
     }
 
     /// Records a warning at a place.
-    pub fn warning(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.push(Severity::Warning, span, message.into(), help.into());
+    pub fn warning(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) -> Recorded<'_> {
+        self.push(Severity::Warning, span, message.into(), help.into())
     }
 
-    /// Adds a second place to the diagnostic that was recorded last at `span`.
-    pub fn also(&mut self, span: Span, at: Span, text: impl Into<String>) {
-        let mut recorded = self.errors.iter_mut().rev().chain(self.warnings.iter_mut().rev());
-        if let Some(diagnostic) = recorded.find(|diagnostic| diagnostic.span == span && diagnostic.also.is_none()) {
-            diagnostic.also = Some(Label { span: at, text: text.into() });
-        }
+    /// Whether one more error would be dropped: looking for more is of no use to anybody.
+    pub fn is_full(&self) -> bool {
+        self.errors.len() >= Self::KEPT_MAX
     }
 
     /// Whether the configuration must not run.
@@ -178,38 +175,62 @@ impl Report {
         !self.errors.is_empty()
     }
 
-    fn push(&mut self, severity: Severity, span: Span, message: String, help: String) {
+    fn push(&mut self, severity: Severity, span: Span, message: String, help: String) -> Recorded<'_> {
         let list = match severity {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
         };
+        let (message, help) = (shortened(message), shortened(help));
         if list.len() >= Self::KEPT_MAX || !self.seen.insert((span, message.clone())) {
-            return;
+            return Recorded(None);
         }
         let (path, place) = (String::new(), Place::default());
         list.push(Diagnostic { severity, message, help, path, place, span, also: None });
+        Recorded(list.last_mut())
     }
 
     /// Looks up places and YAML paths, and sorts by place.
     pub fn finish(self, sources: Sources, trees: &[Node], file_name: &str) -> Diagnostics {
         let mut list: Vec<Diagnostic> = self.errors.into_iter().chain(self.warnings).collect();
         if !list.is_empty() {
-            let paths = Paths::of(trees);
+            let also = list.iter().filter_map(|diagnostic| diagnostic.also.as_ref()).map(|also| also.span);
+            let paths = tree::paths(trees, list.iter().map(|diagnostic| diagnostic.span).chain(also));
             for diagnostic in &mut list {
+                // The second of two equal keys is not in the tree; its path is that of the first.
+                let spans = [Some(diagnostic.span), diagnostic.also.as_ref().map(|also| also.span)];
+                let path = spans.into_iter().flatten().find_map(|span| paths.get(&span));
+                diagnostic.path = path.cloned().unwrap_or_default();
                 diagnostic.place = match diagnostic.span.is_some() {
                     true => sources.place(diagnostic.span),
                     // What is wrong with the file as a whole.
                     false => Place { file: file_name.to_owned(), line: 1, column: 1 },
                 };
-                diagnostic.path = paths.of_span(diagnostic.span);
-                // The second of two equal keys is not in the tree; its path is that of the first.
-                if let (true, Some(also)) = (diagnostic.path.is_empty(), &diagnostic.also) {
-                    diagnostic.path = paths.of_span(also.span);
-                }
             }
             list.sort_by_key(|diagnostic| diagnostic.span);
         }
         Diagnostics { list, sources, file_name: file_name.to_owned() }
+    }
+}
+
+/// What was just recorded, or nothing if it was dropped.
+#[derive(Debug)]
+pub struct Recorded<'r>(Option<&'r mut Diagnostic>);
+
+impl Recorded<'_> {
+    /// Adds a second place, if it is one.
+    pub fn also(self, span: Span, text: &str) {
+        if let Some(diagnostic) = self.0.filter(|_| span.is_some()) {
+            diagnostic.also = Some(Label { span, text: text.to_owned() });
+        }
+    }
+}
+
+/// Messages quote what was typed, and that may be a megabyte.
+fn shortened(text: String) -> String {
+    const CHARS_MAX: usize = 240;
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -226,7 +247,7 @@ mod tests {
         report.warning(Span::NONE, "odd", "do that");
         let diagnostics = report.finish(Sources::default(), &[], "a.yaml");
         assert_eq!(diagnostics.summary(), "a.yaml: 1 error, 1 warning");
-        assert_eq!(diagnostics.to_string(), "wrong and 1 more: portway check");
+        assert_eq!(diagnostics.to_string(), "a.yaml:1:1 wrong and 1 more: portway check");
     }
 
     #[test]
@@ -235,6 +256,15 @@ mod tests {
         for idx in 0..5_000 {
             report.error(Span::NONE, format!("wrong {idx}"), "");
         }
+        assert!(report.is_full());
+        report.error(Span::NONE, "one more", "").also(Span::NONE, "dropped as well");
         assert_eq!(report.finish(Sources::default(), &[], "a").list.len(), Report::KEPT_MAX);
+    }
+
+    #[test]
+    fn a_message_never_quotes_a_megabyte() {
+        let mut report = Report::default();
+        report.error(Span::NONE, "é".repeat(1_000_000), "");
+        assert!(report.finish(Sources::default(), &[], "a").list[0].message.len() < 1_000);
     }
 }

@@ -35,7 +35,8 @@ pub struct Loaded {
 /// Reads a file and what it includes.
 pub fn read(path: &Path, environment: &dyn Environment) -> Result<Loaded, Diagnostics> {
     let mut reading = Reading::new(environment, &path.display().to_string());
-    let tree = reading.file(path, None);
+    let main = Named { path: path.to_owned(), shown: path.display().to_string(), at: Span::NONE };
+    let tree = reading.file(&main);
     reading.finish(tree, path)
 }
 
@@ -43,7 +44,7 @@ pub fn read(path: &Path, environment: &dyn Environment) -> Result<Loaded, Diagno
 pub fn parse(text: &str, file_name: &str, environment: &dyn Environment) -> Result<Loaded, Diagnostics> {
     let mut reading = Reading::new(environment, file_name);
     let tree = match text.len() > FILE_BYTES_MAX {
-        true => reading.too_large(file_name, None),
+        true => reading.too_large(file_name, Span::NONE),
         false => reading.text(file_name, text.to_owned()),
     };
     reading.finish(tree, Path::new(file_name))
@@ -69,6 +70,15 @@ fn without_nulls(value: serde_yaml::Value) -> serde_yaml::Value {
     }
 }
 
+/// A file and who names it.
+struct Named {
+    path: PathBuf,
+    /// What messages call it: variables unexpanded.
+    shown: String,
+    /// Where another file names it.
+    at: Span,
+}
+
 /// What gathers while files are read.
 struct Reading<'a> {
     environment: &'a dyn Environment,
@@ -85,12 +95,12 @@ impl<'a> Reading<'a> {
         Self { environment, name: name.to_owned(), sources, report, trees: Vec::new(), files: Vec::new() }
     }
 
-    /// The tree of a file; `named_at` is where another file names it.
-    fn file(&mut self, path: &Path, named_at: Option<Span>) -> Option<usize> {
-        self.files.push(path.to_owned());
-        let name = path.display().to_string();
+    /// The tree of a file.
+    fn file(&mut self, file: &Named) -> Option<usize> {
+        let Named { path, shown, at } = file;
+        self.files.push(path.clone());
         let bytes = match read_at_most(path, FILE_BYTES_MAX + 1) {
-            Ok(bytes) if bytes.len() > FILE_BYTES_MAX => return self.too_large(&name, named_at),
+            Ok(bytes) if bytes.len() > FILE_BYTES_MAX => return self.too_large(shown, *at),
             Ok(bytes) => bytes,
             Err(error) => {
                 let help = match error.kind() {
@@ -99,14 +109,11 @@ impl<'a> Reading<'a> {
                     io::ErrorKind::IsADirectory => "name the file in it",
                     _ => "",
                 };
-                self.report.error(
-                    named_at.unwrap_or(Span::NONE),
-                    format!("cannot read {name}: {}", reason(&error)),
-                    help,
-                );
+                self.report.error(*at, format!("cannot read {shown}: {}", reason(&error)), help);
                 return None;
             }
         };
+        let name = path.display().to_string();
         match String::from_utf8(bytes) {
             Ok(text) => self.text(&name, text),
             Err(error) => self.not_utf8(&name, &error),
@@ -126,10 +133,10 @@ impl<'a> Reading<'a> {
         Some(self.trees.len() - 1)
     }
 
-    fn too_large(&mut self, name: &str, named_at: Option<Span>) -> Option<usize> {
+    fn too_large(&mut self, name: &str, at: Span) -> Option<usize> {
         let message = format!("{name} is larger than {} KiB", FILE_BYTES_MAX / 1024);
         let help = "is this the right file? If it is, spread its services over several and `include` them";
-        self.report.error(named_at.unwrap_or(Span::NONE), message, help);
+        self.report.error(at, message, help);
         None
     }
 
@@ -171,17 +178,16 @@ impl<'a> Reading<'a> {
         let mut services = raw.services.take().unwrap_or_default();
         let mut places: HashMap<String, Span> =
             services.0.iter().map(|named| (named.name.clone(), named.span)).collect();
-        for (file, named_at) in patterns.iter().flat_map(|pattern| self.matching(base, pattern)).collect::<Vec<_>>() {
-            if self.files.contains(&file) {
+        for file in patterns.iter().flat_map(|pattern| self.matching(base, pattern)).collect::<Vec<_>>() {
+            if self.files.contains(&file.path) {
                 continue;
             }
-            let tree_idx = self.file(&file, Some(named_at));
+            let tree_idx = self.file(&file);
             let included = tree_idx.and_then(|idx| self.decode::<raw::Included>(idx));
             for named in included.and_then(|included| included.services).unwrap_or_default().0 {
                 if let Some(&first) = places.get(&named.name) {
                     let message = format!("two files have a service `{}`", named.name);
-                    self.report.error(named.span, message, "again here; rename one of them");
-                    self.report.also(named.span, first, "first here");
+                    self.report.error(named.span, message, "again here; rename one of them").also(first, "first here");
                     continue;
                 }
                 places.insert(named.name.clone(), named.span);
@@ -191,7 +197,7 @@ impl<'a> Reading<'a> {
         raw.services = Some(services);
     }
 
-    fn matching(&mut self, base: &Path, pattern: &Scalar<kind::Text>) -> Vec<(PathBuf, Span)> {
+    fn matching(&mut self, base: &Path, pattern: &Scalar<kind::Text>) -> Vec<Named> {
         let span = pattern.span();
         let shown = pattern.shown();
         let found = include::files(base, pattern.value());
@@ -201,7 +207,13 @@ impl<'a> Reading<'a> {
                 self.report.warning(span, message, "it is looked for relative to this file");
                 return Vec::new();
             }
-            Ok(files) => return files.into_iter().map(|file| (file, span)).collect(),
+            Ok(files) => {
+                let shown = |path: &Path| match include::has_wildcard(pattern.value()) {
+                    true => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                    false => shown.to_owned(),
+                };
+                return files.into_iter().map(|path| Named { shown: shown(&path), path, at: span }).collect();
+            }
             Err(PatternError::WildcardInFolder) => (
                 format!("\"{shown}\" has a wildcard in a folder's name"),
                 "wildcards are for the file's name; list the folders",
@@ -230,4 +242,48 @@ fn read_at_most(path: &Path, n_bytes: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(n_bytes as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tree::Value;
+
+    /// Our tree against the user's YAML crate: keys and lengths, since the tree leaves scalars as they were typed.
+    fn same_shape(node: &Node, value: &serde_yaml::Value) -> bool {
+        match (&node.value, value) {
+            (Value::List(items), serde_yaml::Value::Sequence(values)) => {
+                items.len() == values.len() && items.iter().zip(values).all(|(item, value)| same_shape(item, value))
+            }
+            (Value::Mapping(entries), serde_yaml::Value::Mapping(values)) => {
+                entries.len() == values.len()
+                    && entries
+                        .iter()
+                        .all(|entry| values.get(&entry.key).is_some_and(|value| same_shape(&entry.value, value)))
+            }
+            (Value::Scalar(text), value) => match value {
+                serde_yaml::Value::String(string) => text.text == *string,
+                serde_yaml::Value::Null => node.is_null(),
+                value => !value.is_mapping() && !value.is_sequence(),
+            },
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn two_yaml_parsers_agree_on_what_a_file_says() {
+        let odd = "a: |\n  block\n  text\nb: >-\n  folded\n  text\nc: 'it''s'\nd: \"\\u00e9\\n\"\ne: [1, {f: ~}, off, 0x1f]\n\"g h\": &x {i: 1}\nj: *x\n";
+        let examples = [
+            include_str!("../../config/minimal.yaml"),
+            include_str!("../../config/front-door.yaml"),
+            include_str!("../../config/reference.yaml"),
+            odd,
+        ];
+        for text in examples {
+            let file = Sources::default().add("a.yaml", text.to_owned());
+            let tree = tree::parse(file, text, &mut Report::default()).expect("it is YAML");
+            let value: serde_yaml::Value = serde_yaml::from_str(text).expect("it is YAML");
+            assert!(same_shape(&tree, &value), "{tree:#?}\n{value:#?}");
+        }
+    }
 }

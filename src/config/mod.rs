@@ -17,3 +17,6 @@ pub mod show;
 pub mod source;
 pub mod tree;
 pub mod validate;
+
+#[cfg(test)]
+mod tests;

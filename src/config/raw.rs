@@ -24,8 +24,8 @@ pub struct Config {
     pub listen: Option<Vec<Listener>>,
     /// Where the admin API listens: health, metrics, status. Default `127.0.0.1:9900`; `off` turns it off.
     pub admin: Option<Switch<Admin>>,
-    /// Data-plane threads. Default: one per core.
-    pub workers: Option<Scalar<kind::Count>>,
+    /// Data-plane threads. Default `auto`: one per core.
+    pub workers: Option<Scalar<kind::Workers>>,
     /// How new connections find a worker: `kernel` spreads them, `balanced` gives each to the least busy. Default `kernel`.
     pub accept: Option<Scalar<kind::Accept>>,
     /// Addresses or networks whose forwarding headers are believed. Default: none.
@@ -336,6 +336,7 @@ pub struct Cors {
 /// Compression of responses.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(transform = super::schema::or_true)]
 pub struct Compression {
     /// Smaller responses stay as they are. Default 1KiB.
     pub min_size: Option<Scalar<kind::Size>>,

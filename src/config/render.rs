@@ -1,6 +1,7 @@
 //! How diagnostics look on a terminal: message, place, source line, caret, and what to do beside it.
 //! Promises the same text with and without colour. Decides nothing about what is wrong.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
@@ -22,6 +23,9 @@ pub const DRAWN_MAX: usize = 100;
 
 /// Two labels further apart than this are drawn as two snippets: between them lies text that nobody needs to scan.
 const LINES_APART_MAX: usize = 200;
+
+/// Longer lines are not drawn: the renderer reads all of them to show eighty columns.
+const LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// All diagnostics and the summary, as `portway check` prints them.
 pub fn render(diagnostics: &Diagnostics, color: Color) -> String {
@@ -47,7 +51,8 @@ fn group<'d>(diagnostic: &'d Diagnostic, sources: &'d Sources) -> Group<'d> {
         Severity::Warning => Level::WARNING,
     };
     let group = level.primary_title(diagnostic.message.as_str());
-    let Some(file) = sources.file(diagnostic.span) else {
+    let is_drawable = |file: &&SourceFile| file.line_of(diagnostic.span).len() <= LINE_BYTES_MAX;
+    let Some(file) = sources.file(diagnostic.span).filter(is_drawable) else {
         let place = &diagnostic.place;
         let origin = Origin::path(place.file.as_str()).line(place.line).char_column(place.column);
         return Group::with_title(group).element(origin).element(Level::HELP.message(diagnostic.help.as_str()));
@@ -86,7 +91,12 @@ fn snippet<'d>(file: &'d SourceFile, marks: &[Mark<'d>]) -> Snippet<'d, Annotati
         if mark.text.is_empty() { annotation } else { annotation.label(mark.text) }
     });
     let annotations: Vec<_> = annotations.collect();
-    Snippet::source(&file.text[shown.clone()]).line_start(first + 1).path(file.name.as_str()).annotations(annotations)
+    // A carriage return would be drawn as a symbol at the end of each line.
+    let text: Cow<'d, str> = match &file.text[shown] {
+        text if text.contains('\r') => text.replace('\r', " ").into(),
+        text => text.into(),
+    };
+    Snippet::source(text).line_start(first + 1).path(file.name.as_str()).annotations(annotations)
 }
 
 /// What to underline: at most to the end of the line, at least one word where the span is empty.
@@ -96,7 +106,10 @@ fn caret(file: &SourceFile, span: Span) -> Range<usize> {
     let line = file.lines(line_idx, line_idx);
     let rest = file.text[start..line.end.max(start)].trim_end_matches('\r');
     let wanted = match span.range().len() {
-        0 => rest.find(char::is_whitespace).unwrap_or(rest.len()),
+        0 => rest
+            .find(|c: char| !c.is_alphanumeric())
+            .unwrap_or(rest.len())
+            .max(rest.chars().next().map_or(0, char::len_utf8)),
         length => length,
     };
     start..start + wanted.min(rest.len())
@@ -113,7 +126,7 @@ fn tidied(text: &str) -> String {
         if starts_group && after_snippet {
             lines.push(bar);
         }
-        lines.push(line);
+        lines.push(line.trim_end());
     }
     lines.join("\n")
 }

@@ -11,14 +11,15 @@ use super::raw;
 pub fn json_schema() -> Value {
     let generator = SchemaSettings::draft2020_12().into_generator();
     let mut schema = generator.into_root_schema_for::<raw::Config>();
-    RecursiveTransform(allow_extensions).transform(&mut schema);
+    RecursiveTransform(open_up).transform(&mut schema);
     schema.to_value()
 }
 
-/// Keys that begin with `x-` are the user's own, wherever the other keys are known.
-fn allow_extensions(schema: &mut Schema) {
+/// Any key may be left out, or be left without a value, and keys that begin with `x-` are the user's own.
+fn open_up(schema: &mut Schema) {
     let is_closed = schema.get("additionalProperties") == Some(&Value::Bool(false));
     if is_closed {
+        schema.remove("required");
         schema.insert("patternProperties".to_owned(), json!({ "^x-": {} }));
     }
 }
@@ -39,7 +40,75 @@ pub fn or_log_format(schema: &mut Schema) {
     or(schema, json!({ "enum": ["json", "combined"] }));
 }
 
+/// Compression: `true` stands for its defaults.
+pub fn or_true(schema: &mut Schema) {
+    or(schema, json!({ "const": true }));
+}
+
 fn or(schema: &mut Schema, short: Value) {
     let long = std::mem::take(schema);
     *schema = json_schema!({ "anyOf": [short, long] });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::config::diagnostic::Report;
+    use crate::config::source::Sources;
+    use crate::config::tree::{self, Node, Value as Yaml};
+
+    const REFERENCE: &str = include_str!("../../config/reference.yaml");
+
+    /// Follows a value and the schema side by side and collects `Struct.key` for every key on the way.
+    fn collect_used(schema: &Value, root: &Value, node: &Node, used: &mut BTreeSet<String>) {
+        if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next()) {
+            collect_used(&root["$defs"][name], root, node, used);
+        }
+        for alternative in schema["anyOf"].as_array().into_iter().flatten() {
+            collect_used(alternative, root, node, used);
+        }
+        match &node.value {
+            Yaml::List(items) => items.iter().for_each(|item| collect_used(&schema["items"], root, item, used)),
+            Yaml::Mapping(entries) => {
+                for entry in entries {
+                    let property = &schema["properties"][&entry.key];
+                    used.extend(property["description"].as_str().map(str::to_owned));
+                    collect_used(property, root, &entry.value, used);
+                    collect_used(&schema["additionalProperties"], root, &entry.value, used);
+                }
+            }
+            Yaml::Scalar(_) => {}
+        }
+    }
+
+    fn collect_all(schema: &Value, all: &mut Vec<(String, String)>) {
+        for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+            let description = property["description"].as_str().unwrap_or("has no description");
+            all.push((key.clone(), description.to_owned()));
+        }
+        match schema {
+            Value::Object(entries) => entries.values().for_each(|inner| collect_all(inner, all)),
+            Value::Array(items) => items.iter().for_each(|inner| collect_all(inner, all)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn every_key_of_the_schema_is_in_the_reference() {
+        let schema = json_schema();
+        let (mut sources, mut report) = (Sources::default(), Report::default());
+        let file = sources.add("reference.yaml", REFERENCE.to_owned());
+        // Keys that stand there as comments because they exclude their neighbours.
+        let text = REFERENCE.replace("# cookie: session", "cookie: session").replace("# query: user", "query: user");
+        let tree = tree::parse(file, &text, &mut report).expect("the reference is YAML");
+        let mut used = BTreeSet::new();
+        collect_used(&schema, &schema, &tree, &mut used);
+        let mut all = Vec::new();
+        collect_all(&schema, &mut all);
+        assert!(all.len() > 70, "{}", all.len());
+        let missing: Vec<_> = all.iter().filter(|(_, description)| !used.contains(description)).collect();
+        assert!(missing.is_empty(), "not in config/reference.yaml: {missing:#?}");
+    }
 }

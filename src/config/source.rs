@@ -77,6 +77,12 @@ impl SourceFile {
         self.line_starts.partition_point(|&start| start <= byte).saturating_sub(1)
     }
 
+    /// The text of the line where a span begins.
+    pub fn line_of(&self, span: Span) -> &str {
+        let line_idx = self.line_idx(span.range().start);
+        &self.text[self.lines(line_idx, line_idx)]
+    }
+
     /// Where lines `from..=to` lie, without the last line break.
     pub fn lines(&self, from: usize, to: usize) -> Range<usize> {
         let start = self.line_starts.get(from).copied().unwrap_or(self.text.len());
@@ -119,7 +125,9 @@ impl Sources {
         let Some(file) = self.file(span) else { return Place::default() };
         let start = span.range().start.min(file.text.len());
         let line_idx = file.line_idx(start);
-        let column = file.text[file.lines(line_idx, line_idx).start..start].chars().count() + 1;
+        let before = &file.text[file.lines(line_idx, line_idx).start..start];
+        // A whole file may be one line, and each of a thousand mistakes asks for its column.
+        let column = 1 + if before.is_ascii() { before.len() } else { before.chars().count() };
         Place { file: file.name.clone(), line: line_idx + 1, column }
     }
 }

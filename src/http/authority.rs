@@ -1,6 +1,6 @@
 //! Settles whom a request is for, and whether a gateway takes its form at all.
-//! Promises that afterwards there is one valid `Host` (or none, in HTTP/1.0), the target is in origin form (or `*`), and both mean
-//! what the client meant (C-03 … C-05, C-23, C-26, C-28, S-29). It does not choose a route.
+//! Promises that afterwards there is one valid `Host` (or none, in HTTP/1.0), the target is in origin form (or `*`),
+//! and both mean what the client meant (C-03 … C-05, C-23, C-26, C-28, S-29). It does not choose a route.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -44,11 +44,17 @@ pub fn settle(request: &mut Parts) -> Result<Onward, FailureKind> {
     if request.method == Method::OPTIONS { Ok(count_down(&mut request.headers)) } else { Ok(Onward::Forward) }
 }
 
-/// The host that routes are matched with: lower case, without port and without the root's final dot. Empty if there is none.
+/// The host that routes are matched with: lower case, without port and without the root's final dot. Empty if there is
+/// none.
 ///
 /// `headers` are those of a settled request.
 pub fn routing_host(headers: &HeaderMap) -> Cow<'_, str> {
-    let host = headers.get(HOST).and_then(|host| split(host.as_bytes())).map_or("", |(host, _)| host);
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // A settled host has at most one colon outside of brackets: the one before its port.
+    let host = match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    };
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(host.to_ascii_lowercase())
@@ -77,7 +83,9 @@ fn make_origin_form(request: &mut Parts) -> Result<(), FailureKind> {
     request.uri = match request.uri.path_and_query() {
         Some(target) if target.as_str().starts_with('/') => Uri::from(target.clone()),
         // RFC 9112 §3.2.1: an empty path goes on as `/`.
-        Some(query) => PathAndQuery::try_from(format!("/{}", query.as_str())).map_err(|_| FailureKind::BadRequest)?.into(),
+        Some(query) => {
+            PathAndQuery::try_from(format!("/{}", query.as_str())).map_err(|_| FailureKind::BadRequest)?.into()
+        }
         None => Uri::from_static("/"),
     };
     Ok(())
@@ -103,8 +111,9 @@ fn count_down(headers: &mut HeaderMap) -> Onward {
 
 /// The host and the port of an authority.
 ///
-/// Stricter than RFC 3986: letters, digits and `-._~`, or an IPv6 address in brackets. Userinfo, commas, percent-escapes and the
-/// other delimiters that a registered name may have are what backends and caches disagree about (HAProxy 2026-04-29 on commas).
+/// Stricter than RFC 3986: letters, digits and `-._~`, or an IPv6 address in brackets. Userinfo, commas,
+/// percent-escapes and the other delimiters that a registered name may have are what backends and caches disagree about
+/// (HAProxy 2026-04-29 on commas).
 fn split(authority: &[u8]) -> Option<(&str, Option<u16>)> {
     let authority = std::str::from_utf8(authority).ok()?;
     let host_len = match authority.strip_prefix('[') {
@@ -113,7 +122,7 @@ fn split(authority: &[u8]) -> Option<(&str, Option<u16>)> {
             address.parse::<Ipv6Addr>().ok()?;
             address.len() + 2
         }
-        None => authority.find(|c: char| !c.is_ascii_alphanumeric() && !"-._~".contains(c)).unwrap_or(authority.len()),
+        None => authority.bytes().take_while(|byte| is_name_byte(*byte)).count(),
     };
     let (host, port) = authority.split_at(host_len);
     // RFC 9110 §4.2.1: an http URI with an empty host is invalid.
@@ -129,6 +138,10 @@ fn split(authority: &[u8]) -> Option<(&str, Option<u16>)> {
             Some((host, Some(is_number.then(|| digits.parse().ok())??)))
         }
     }
+}
+
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! Tells a backend who asked: `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `Via`, with rules for whom to believe.
-//! Promises that a stranger cannot say anything about himself, and that a message which comes round again is noticed (C-27, C-29, S-15).
-//! What does not change on a connection is made once for it; a request clones it. Request ids and `traceparent` are not made here.
+//! Promises that a stranger cannot say anything about himself, and that a message which comes round again is noticed
+//! (C-27, C-29, S-15).
+//! What does not change on a connection is made once for it; a request clones it. Request ids and `traceparent` are not
+//! made here.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -100,7 +102,8 @@ impl PeerHeaders {
         self.trust
     }
 
-    /// Who the client is: the peer, or for a trusted peer the right-most address of `X-Forwarded-For` that is not a trusted proxy's.
+    /// Who the client is: the peer, or for a trusted peer the right-most address of `X-Forwarded-For` that is not a
+    /// trusted proxy's.
     /// `None` only on a unix socket. Ask before [`apply`](Self::apply).
     pub fn client_ip(&self, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
         match self.trust {
@@ -177,7 +180,8 @@ fn trust(ip: IpAddr, trusted_proxies: &[IpNet]) -> Trust {
     }
 }
 
-/// Walks the chain from its end, where our own peers wrote. What cannot be read ends the walk: nothing left of it is worth more.
+/// Walks the chain from its end, where our own peers wrote. What cannot be read ends the walk: nothing left of it is
+/// worth more.
 fn right_most_untrusted(headers: &HeaderMap, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
     let mut client = None;
     let lines = headers.get_all(X_FORWARDED_FOR).iter().rev();

@@ -1,6 +1,8 @@
-//! Watches the bytes that a client sends, before the HTTP engine gets them, and stops what two parsers could read differently.
+//! Watches the bytes that a client sends, before the HTTP engine gets them, and stops what two parsers could read
+//! differently.
 //! Promises one verdict per stream of bytes however it is cut into reads, no copy and no allocation.
-//! It finds the ends of messages itself; it does not keep or interpret a request, and it reads nothing after an upgrade.
+//! It finds the ends of messages itself; it does not keep or interpret a request, and it reads nothing after an
+//! upgrade.
 
 mod chars;
 mod chunks;
@@ -19,6 +21,9 @@ use crate::error::FailureKind;
 /// Empty lines before a request line. RFC 9112 §2.2 asks for at least one; old clients send one after a POST.
 const EMPTY_LINES_MAX: u8 = 8;
 
+/// Longest target that the HTTP engine takes; RFC 9112 §3 asks for 8,000 at least.
+pub const TARGET_BYTES_MAX: usize = 65_534;
+
 /// How large a head may be. The same limits of size and count hold for trailers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
@@ -26,7 +31,7 @@ pub struct HeadLimits {
     pub header_bytes: usize,
     /// Header fields. More get 431.
     pub header_count: u32,
-    /// The request target, in bytes. More gets 414.
+    /// The request target, in bytes, at most [`TARGET_BYTES_MAX`]. More gets 414.
     pub target_bytes: usize,
 }
 
@@ -53,8 +58,8 @@ pub enum Verdict {
     Pass(GuardState),
     /// The first `good` bytes may go on, nothing after them, ever.
     ///
-    /// Of a refused head nothing that came in this slice is among them. Of a refused body they end before the byte that was wrong, so that
-    /// the engine sees a body that breaks off, not one that ends.
+    /// Of a refused head nothing that came in this slice is among them. Of a refused body they end before the byte that
+    /// was wrong, so that the engine sees a body that breaks off, not one that ends.
     Refused {
         /// How many leading bytes of the slice belong to what is not refused.
         good: usize,

@@ -1,5 +1,6 @@
 //! Takes out of a message what belongs to one connection, and what a stranger must not say, before it goes on.
-//! Promises that nothing hop-by-hop and no disguised identity passes, in either direction, in heads and in trailers (C-10 … C-13, C-31, S-14, S-15).
+//! Promises that nothing hop-by-hop and no disguised identity passes, in either direction, in heads and in trailers
+//! (C-10 … C-13, C-31, S-14, S-15).
 //! It adds nothing but `TE: trailers`; forwarding fields and framing are set afterwards, by `forwarded` and `framing`.
 
 use ::http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE};
@@ -12,14 +13,16 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY: HeaderName = HeaderName::from_static("proxy");
 
-/// Fields that are removed whether `Connection` names them or not: those of RFC 9110 §7.6.1, `HTTP2-Settings`, which together with
-/// `Upgrade` smuggles HTTP/2 past a gateway, and `Proxy`, which CGI turns into `HTTP_PROXY` (httpoxy).
+/// Fields that are removed whether `Connection` names them or not: those of RFC 9110 §7.6.1, `HTTP2-Settings`, which
+/// together with `Upgrade` smuggles HTTP/2 past a gateway, and `Proxy`, which CGI turns into `HTTP_PROXY` (httpoxy).
 ///
-/// `Trailer` is not among them: RFC 9110 §6.6.2 has it end-to-end, and hyper writes no trailer that it does not name (H10).
+/// `Trailer` is not among them: RFC 9110 §6.6.2 has it end-to-end, and hyper writes no trailer that it
+/// does not name (H10).
 const HOP_BY_HOP: [HeaderName; 7] =
     [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS, PROXY];
 
-/// Fields that stay although `Connection` names them: who the client is and which request this is. S-14, CVE-2024-45410.
+/// Fields that stay although `Connection` names them: who the client is and which request this is. S-14,
+/// CVE-2024-45410.
 pub const KEPT_THOUGH_NAMED: [&str; 12] = [
     "forwarded",
     "traceparent",
@@ -35,8 +38,8 @@ pub const KEPT_THOUGH_NAMED: [&str; 12] = [
     "x-request-id",
 ];
 
-/// Fields for which a request is refused if `Connection` names them, and which stay in a response: they are meant for every recipient
-/// (RFC 9110 §7.6.1), and without them the message would mean something else. S-14.
+/// Fields for which a request is refused if `Connection` names them, and which stay in a response: they are meant for
+/// every recipient (RFC 9110 §7.6.1), and without them the message would mean something else. S-14.
 pub const REFUSED_IF_NAMED: [&str; 13] = [
     "authorization",
     "cache-control",
@@ -53,7 +56,8 @@ pub const REFUSED_IF_NAMED: [&str; 13] = [
     "trailer",
 ];
 
-/// Fields by which somebody in front says who the client is. A stranger loses them; the four that [`PeerHeaders`] sets are overwritten there.
+/// Fields by which somebody in front says who the client is. A stranger loses them; the four that [`PeerHeaders`] sets
+/// are overwritten there.
 ///
 /// Every field that begins with `x-forwarded` belongs to them as well.
 ///
@@ -70,7 +74,8 @@ pub const IDENTITY: [&str; 9] = [
     "x-rewrite-url",
 ];
 
-/// Fields that must not stand in trailers: framing, routing, authentication, request modifiers and content handling, RFC 9110 §6.5.1.
+/// Fields that must not stand in trailers: framing, routing, authentication, request modifiers and content handling,
+/// RFC 9110 §6.5.1.
 ///
 /// Hop-by-hop and identity fields are dropped from trailers as well.
 pub const NEVER_IN_TRAILERS: [&str; 25] = [
@@ -113,7 +118,8 @@ pub struct Cleaned {
     pub n_identities_dropped: u32,
 }
 
-/// Makes the header of a request fit to go on to a backend. Read `Upgrade` and `Transfer-Encoding` before: they are gone afterwards.
+/// Makes the header of a request fit to go on to a backend. Read `Upgrade` and `Transfer-Encoding` before: they are
+/// gone afterwards.
 ///
 /// An error is [`FailureKind::BadRequest`]: `Connection` names what it must not (S-14), or is malformed.
 pub fn clean_request(headers: &mut HeaderMap, trust: Trust) -> Result<Cleaned, FailureKind> {
@@ -218,6 +224,12 @@ enum Direction {
 
 /// The fields that `Connection` asks to remove.
 fn named_by_connection(headers: &HeaderMap, direction: Direction) -> Result<Vec<HeaderName>, FailureKind> {
+    let mut lines = headers.get_all(CONNECTION).into_iter();
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && (line == "keep-alive" || line == "close")
+    {
+        return Ok(Vec::new()); // nearly every `Connection` there is
+    }
     let mut named = Vec::new();
     for (idx, option) in elements(headers, &CONNECTION).enumerate() {
         if idx == CONNECTION_OPTIONS_MAX {
@@ -312,7 +324,8 @@ fn drop_identities(headers: &mut HeaderMap, trust: Trust) -> u32 {
     dropped.len().try_into().unwrap_or(u32::MAX)
 }
 
-/// A response coded in a way that we would have to undo, or twice, cannot be passed on: hyper decodes `chunked` and forgets the rest (H6).
+/// A response coded in a way that we would have to undo, or twice, cannot be passed on: hyper decodes `chunked` and
+/// forgets the rest (H6).
 fn require_chunked_alone(headers: &HeaderMap) -> Result<(), FailureKind> {
     let mut codings = headers.get_all(TRANSFER_ENCODING).into_iter();
     match (codings.next(), codings.next()) {

@@ -7,6 +7,6 @@ pub mod forwarded;
 pub mod framing;
 pub mod head_guard;
 pub mod headers;
+pub mod local_reply;
 pub mod path;
 pub mod upgrade;
-pub mod local_reply;

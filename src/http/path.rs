@@ -1,13 +1,14 @@
 //! Refuses paths that a backend could resolve to another place than the one that was matched.
-//! Promises that what passes has no dot segment in any disguise and no NUL, so that matching the bytes as they are is matching the place (S-29).
+//! Promises that what passes has no dot segment in any disguise and no NUL, so that matching the bytes as they are is
+//! matching the place (S-29).
 //! It changes nothing: percent-encoding goes on byte for byte (C-07).
 
 use crate::error::FailureKind;
 
 /// Judges the path of a request target, or what a rewrite made of it.
 ///
-/// Refused are segments that are `.` or `..` once percent-decoded, up to a `;` (which servlet containers cut off). A segment ends at `/`, and at `\`,
-/// `%2f` and `%5c`, which WSGI and Windows backends take for it; and `%00` nowhere.
+/// Refused are segments that are `.` or `..` once percent-decoded, up to a `;` (which servlet containers cut off). A
+/// segment ends at `/`, and at `\`, `%2f` and `%5c`, which WSGI and Windows backends take for it. Refused is `%00`.
 pub fn check(path: &str) -> Result<(), FailureKind> {
     if !path.starts_with('/') {
         return Err(FailureKind::BadRequest);

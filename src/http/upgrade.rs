@@ -37,7 +37,8 @@ impl Upgrade {
         if is_websocket { Upgrade::WebSocket } else { Upgrade::No }
     }
 
-    /// Says again, on the next connection, what was asked for or granted on this one: in a cleaned request or a cleaned 101.
+    /// Says again, on the next connection, what was asked for or granted on this one: in a cleaned request or a cleaned
+    /// 101.
     pub fn reissue(self, headers: &mut HeaderMap) {
         if self == Upgrade::WebSocket {
             headers.append(CONNECTION, HeaderValue::from_static("upgrade"));

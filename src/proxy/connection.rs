@@ -22,11 +22,10 @@ use hyper_util::rt::TokioIo;
 use crate::error::{FailureKind, ProxyError};
 use crate::http::forwarded::{Ends, PeerHeaders};
 use crate::http::head_guard::HeadLimits;
-use crate::lifecycle::clock;
 use crate::net::stream::Stream;
 use crate::proxy::activity::{Activity, Order, Phase};
-use crate::proxy::client_stream::ClientStream;
 use crate::proxy::body::ProxyBody;
+use crate::proxy::client_stream::ClientStream;
 use crate::proxy::handler;
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::refusal;
@@ -34,6 +33,7 @@ use crate::proxy::relay::Relay;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::worker::Worker;
+use crate::units::Moment;
 
 /// hyper reads at most so much ahead of the handler, and writes at most so much ahead of the client.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
@@ -116,7 +116,7 @@ impl Connection {
         }
     }
 
-    pub(crate) fn coarse_now(&self) -> crate::units::Moment {
+    pub(crate) fn coarse_now(&self) -> Moment {
         self.worker.coarse_now()
     }
 
@@ -354,8 +354,8 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
 
 impl Connection {
     /// Begins the next request: nothing of the last one is left.
-    pub(crate) fn begin_request(&self) {
+    pub(crate) fn begin_request(&self, now: Moment) {
         self.body_failure.store(0, Relaxed);
-        self.activity.begin_request(clock::now());
+        self.activity.begin_request(now);
     }
 }

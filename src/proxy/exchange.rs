@@ -11,7 +11,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 
 use crate::error::FailureKind;
-use crate::http::local_reply::{Format, LocalReply};
+use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
 use crate::lifecycle::clock;
 use crate::proxy::activity::Phase;
 use crate::proxy::connection::Connection;
@@ -52,6 +52,8 @@ pub(crate) struct Exchange {
     pub(crate) bytes_out: u64,
 }
 
+/// <https://www.w3.org/TR/trace-context/>
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What decides how a local reply is written.
 const WISHES: [HeaderName; 2] = [header::ACCEPT, header::CONTENT_TYPE];
 
@@ -101,12 +103,12 @@ pub(crate) enum BodyExpected {
 impl Exchange {
     /// Begins with a head that hyper has parsed.
     pub(crate) fn begin<B>(connection: &Arc<Connection>, request: &Request<B>) -> Box<Self> {
-        connection.begin_request();
+        let now = clock::now();
+        connection.begin_request(now);
         let headers = request.headers();
-        let request_id = RequestId::accept_or_random(headers.get("x-request-id").map(HeaderValue::as_bytes));
-        let trace = TraceContext::continue_or_begin(headers.get("traceparent").map(HeaderValue::as_bytes), &request_id);
-        let mut exchange = Self::new(connection, request_id, trace);
-        exchange.started = clock::now();
+        let request_id = RequestId::accept_or_random(headers.get(X_REQUEST_ID).map(HeaderValue::as_bytes));
+        let trace = TraceContext::continue_or_begin(headers.get(TRACEPARENT).map(HeaderValue::as_bytes), &request_id);
+        let mut exchange = Self::new(connection, request_id, trace, now);
         exchange.version = request.version();
         exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(request));
@@ -116,16 +118,16 @@ impl Exchange {
     /// Begins and ends with a head that no parser saw.
     pub(crate) fn refused(connection: &Arc<Connection>, kind: FailureKind) -> Box<Self> {
         let request_id = RequestId::random();
-        let mut exchange = Self::new(connection, request_id, TraceContext::begin(&request_id));
-        exchange.started = connection.coarse_now();
+        let trace = TraceContext::begin(&request_id);
+        let mut exchange = Self::new(connection, request_id, trace, connection.coarse_now());
         exchange.fail(kind);
         exchange
     }
 
-    fn new(connection: &Arc<Connection>, request_id: RequestId, trace: TraceContext) -> Box<Self> {
+    fn new(connection: &Arc<Connection>, request_id: RequestId, trace: TraceContext, started: Moment) -> Box<Self> {
         Box::new(Self {
             connection: connection.clone(),
-            started: connection.coarse_now(),
+            started,
             request_id,
             trace,
             version: Version::HTTP_11,
@@ -151,9 +153,9 @@ impl Exchange {
         self.connection.activity.limit_request(self.started.after(policy.timeout), policy.timeouts.idle);
     }
 
-    /// The reason word, if it has one by now.
-    pub(crate) fn reason(&self) -> Option<FailureKind> {
-        self.reason
+    /// Whether time has passed since its head: for its body, or for a place at a backend.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waits.queue.is_some() || self.connection.activity.body_bytes_in.load(Relaxed) > 0
     }
 
     /// Notes that it failed; the first failure is the one that counts.
@@ -209,7 +211,8 @@ impl Exchange {
         let described = self.described.as_ref();
         let trace_id = self.trace.trace_id();
         log.write(&Record {
-            arrived_at_unix: described.map_or_else(|| clock::unix_now().saturating_sub(duration), |d| d.arrived_at_unix),
+            arrived_at_unix: described
+                .map_or_else(|| clock::unix_now().saturating_sub(duration), |d| d.arrived_at_unix),
             request_id: self.request_id.as_str(),
             trace_id: Some(trace_id.as_str()),
             client_ip: self.client_ip,

@@ -39,7 +39,9 @@ pub(crate) async fn run(
     let lease = take_backend(exchange, &route.service, outbound.key, deadline).await?;
     exchange.backend = Some(lease.backend.clone());
     exchange.attempts += 1;
-    let attempt = Attempt::begin(lease, clock::now());
+    // Without a wait since the head, now is still then: reading the clock costs as much as choosing the backend.
+    let began = if exchange.has_waited() { clock::now() } else { exchange.started };
+    let attempt = Attempt::begin(lease, began);
     Delivery { exchange, attempt, deadline }.run(outbound).await
 }
 
@@ -131,7 +133,7 @@ impl Delivery<'_> {
 
     fn pooled(&self) -> Option<Box<Upstream>> {
         let pools = &self.exchange.connection.worker.pools;
-        pools.take(self.attempt.backend(), &self.attempt.service().policy.keepalive)
+        pools.take(self.attempt.backend(), &self.attempt.service().policy.keepalive, self.attempt.began)
     }
 
     async fn connect(&mut self) -> Result<Box<Upstream>, ProxyError> {
@@ -161,16 +163,17 @@ impl Delivery<'_> {
 
     /// Hands the response on; what is left of its body follows through the connection.
     async fn answered(
-        mut self,
+        self,
         mut upstream: Box<Upstream>,
         response: Response<Incoming>,
         method: &Method,
         upgrade: Upgrade,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let status = response.status();
-        self.attempt.head_arrived(clock::now());
+        let now = clock::now();
+        self.attempt.head_arrived(now);
         self.exchange.upstream_status = Some(status);
-        self.exchange.waits.ttfb = Some(clock::now().since(self.exchange.started));
+        self.exchange.waits.ttfb = Some(now.since(self.exchange.started));
         let (mut head, incoming) = response.into_parts();
         upstream.note_response(&head.headers);
         if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -181,12 +184,12 @@ impl Delivery<'_> {
             Err(kind) => return Err(self.failed(kind.into())),
         };
         if allowed == ResponseBody::Forbidden && !incoming.is_end_stream() {
-            self.attempt.complete(status); // its connection has bytes on it that belong to nobody, and is not kept
+            self.attempt.complete(status, now); // its connection has bytes on it that belong to nobody, and is not kept
             return Ok(Response::from_parts(head, ProxyBody::empty()));
         }
         let connection = &self.exchange.connection;
         let source = Source { upstream, attempt: self.attempt, status };
-        let body = match Start::of(source, incoming, connection) {
+        let body = match Start::of(source, incoming, connection, now) {
             Start::Whole(bytes) => ProxyBody::whole(bytes),
             Start::Broken(error) => return Err(error),
             Start::Open(relay) => {

@@ -16,8 +16,9 @@ use crate::config::checked::{Balance, HashKey, Rewrite, RouteAction};
 use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::{self, RequestBody as Framing};
 use crate::http::headers;
+use crate::http::local_reply::X_REQUEST_ID;
 pub(crate) use crate::http::upgrade::Upgrade;
-use crate::proxy::exchange::Exchange;
+use crate::proxy::exchange::{Exchange, TRACEPARENT};
 use crate::proxy::expect::{Continue, Signal};
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client};
@@ -77,8 +78,8 @@ fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<(), FailureKind> {
     headers::clean_request(&mut head.headers, peer.trust())?;
     peer.apply(&mut head.headers);
     connection.worker.via.add(&mut head.headers, exchange.version)?;
-    head.headers.insert("x-request-id", exchange.request_id.to_header());
-    head.headers.insert("traceparent", exchange.trace.to_header());
+    head.headers.insert(X_REQUEST_ID, exchange.request_id.to_header());
+    head.headers.insert(TRACEPARENT, exchange.trace.to_header());
     Ok(())
 }
 

@@ -51,7 +51,7 @@ impl Tunnel {
             ended = copied => ended.map(drop),
             () = connection.ordered() => Err(io::ErrorKind::TimedOut.into()),
         };
-        attempt.complete(StatusCode::SWITCHING_PROTOCOLS);
+        attempt.complete(StatusCode::SWITCHING_PROTOCOLS, clock::now());
         let bytes_in = connection.activity.bytes_in.load(Relaxed) - bytes_in_before + early.len() as u64;
         connection.activity.body_bytes_in.store(bytes_in, Relaxed);
         if let Some(mut exchange) = exchange {

@@ -93,13 +93,13 @@ pub enum Unmet<'t> {
 impl<'t, T> Explanation<'t, T> {
     pub(crate) fn of(entries: &'t [Entry<T>], inquiry: &Inquiry<'_>) -> Explanation<'t, T> {
         let normal = path::normal(inquiry.path);
-        let unmet: Vec<Vec<Unmet<'t>>> = entries.iter().map(|entry| unmet(&entry.matcher, inquiry, &normal)).collect();
-        let takers = || entries.iter().zip(&unmet).filter(|(_, unmet)| unmet.is_empty()).map(|(entry, _)| entry);
-        let chosen = takers().next();
+        let judged = entries.iter().map(|entry| (entry, unmet(&entry.matcher, inquiry, &normal)));
+        let judged: Vec<(&'t Entry<T>, Vec<Unmet<'t>>)> = judged.collect();
+        let mut takers = judged.iter().filter(|(_, unmet)| unmet.is_empty()).map(|&(entry, _)| entry);
+        let chosen = takers.next();
         let runner_up = chosen.and_then(|chosen| {
-            let other_path =
-                |entry: &&Entry<T>| entry.rank.host == chosen.rank.host && entry.rank.path != chosen.rank.path;
-            takers().find(other_path).map(|entry| &entry.matcher.path)
+            let mut same_host = takers.filter(|entry| entry.rank.host == chosen.rank.host);
+            same_host.find(|entry| entry.rank.path != chosen.rank.path).map(|entry| &entry.matcher.path)
         });
         let candidate = |(entry, unmet): (&'t Entry<T>, Vec<Unmet<'t>>)| {
             let verdict = match chosen {
@@ -112,7 +112,7 @@ impl<'t, T> Explanation<'t, T> {
             let shared_path_bytes = shared_bytes(&entry.rank.path.text, &normal);
             Candidate { matcher: &entry.matcher, value: &entry.value, verdict, shared_path_bytes }
         };
-        Explanation { candidates: entries.iter().zip(unmet.clone()).map(candidate).collect() }
+        Explanation { candidates: judged.into_iter().map(candidate).collect() }
     }
 
     /// The route that takes the request: the one that `Table::find` finds.

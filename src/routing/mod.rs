@@ -15,8 +15,13 @@
 
 pub mod explain;
 pub mod path;
-pub mod precedence;
-pub mod predicate;
+mod precedence;
+mod predicate;
 pub mod redirect;
 pub mod rewrite;
 pub mod table;
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

@@ -158,3 +158,124 @@ fn is_visible(byte: u8) -> bool {
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ordinary_paths_are_not_ambiguous() {
+        let ordinary = [
+            "/",
+            "/a",
+            "/a/b/",
+            "/a.b/c..d/...",
+            "/.well-known/acme",
+            "/..a",
+            "/a../b",
+            "/a/.b.",
+            "/.../x",
+            "/a;v=1/b",
+            "/;a",
+            "//b",
+            "/a//b",
+            "/https://example.com/x",
+            "/%7Ebob",
+            "/file%2Epdf",
+            "/%2Ehidden",
+            "/a%20b",
+            "/caf%C3%A9",
+            "/a%252e",
+            "/a%3Fb",
+            "/b%3fx",
+            "/B",
+            "/@:!$&'()*+,;=-._~",
+            "/a|b^c`{d}",
+            "/caf\u{e9}",
+            "*",
+            "",
+        ];
+        for path in ordinary {
+            assert!(!is_ambiguous(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_two_readers_read_differently_are_ambiguous() {
+        let ambiguous = [
+            "/.",
+            "/..",
+            "/./a",
+            "/a/.",
+            "/a/..",
+            "/a/../b",
+            "/a/./b",
+            "//..",
+            "/a/%2e%2e/b",
+            "/a/%2E./b",
+            "/a/.%2e",
+            "/%2e",
+            "/%2e/a",
+            "/..;/b",
+            "/a/..;x=1/b",
+            "/a..;/b",
+            "/a/.;/b",
+            "/a/%2e%2e;/b",
+            "/a/..%3b/b",
+            "/a/..%3B",
+            "/a%2e%2e;/b",
+            "/%2fb",
+            "/a%2Fb",
+            "/a%5cb",
+            "/a%5Cb",
+            "/a\\b",
+            "/a%00",
+            "/a%00b",
+            "/b#x",
+            "/a%",
+            "/a%2",
+            "/a%zz",
+            "/%u002e",
+            "/%%32e",
+            "a",
+            "http:/b",
+            "http://x/b",
+            "**",
+            ".",
+            "\\",
+        ];
+        for path in ambiguous {
+            assert!(is_ambiguous(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_with_one_normal_form_are_the_same() {
+        let normals = [
+            ("/a/b", "/a/b"),
+            ("/%7ebob/%61%2D", "/~bob/a-"),
+            ("/caf%c3%a9", "/caf%C3%A9"),
+            ("/caf\u{e9}", "/caf%C3%A9"),
+            ("/a b", "/a%20b"),
+            ("/a%20b%2C", "/a%20b%2C"),
+            ("/%", "/%"),
+            ("/%4", "/%4"),
+            ("/%zz%41", "/%zzA"),
+            ("", ""),
+        ];
+        for (path, expected) in normals {
+            assert_eq!(normal(path), expected, "{path}");
+            assert!(matches!(normal(expected), Cow::Borrowed(_)), "{expected} is normal");
+        }
+    }
+
+    #[test]
+    fn a_prefix_takes_whole_segments() {
+        assert_eq!(after_prefix("/api/x", "/api"), Some("/x"));
+        assert_eq!(after_prefix("/api", "/api"), Some(""));
+        assert_eq!(after_prefix("/api/", "/api/"), Some("/"));
+        assert_eq!(after_prefix("/apix", "/api"), None);
+        assert_eq!(after_prefix("/x", "/"), Some("/x"));
+        assert_eq!(after_prefix("/caf\u{e9}", "/caf%C3"), None);
+    }
+}

@@ -18,7 +18,7 @@ pub(crate) fn conditions_hold(matcher: &RouteMatch, inquiry: &Inquiry<'_>) -> bo
         && matcher.query.iter().all(|condition| query_holds(condition, inquiry.query))
 }
 
-/// Whether the method is among those that the route takes.
+/// Whether the method is among those that the route takes. The list is literal: `GET` brings no `HEAD` along.
 pub(crate) fn method_holds(matcher: &RouteMatch, inquiry: &Inquiry<'_>) -> bool {
     matcher.methods.is_empty() || matcher.methods.contains(inquiry.method)
 }
@@ -116,6 +116,90 @@ impl Iterator for DecodedBytes<'_> {
                 Some(byte)
             }
             byte => Some(byte),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, HeaderValue};
+    use regex::Regex;
+
+    use super::*;
+
+    fn exact(value: &str) -> ValueMatch {
+        ValueMatch::Exact(value.to_owned())
+    }
+
+    fn pattern(pattern: &str) -> ValueMatch {
+        ValueMatch::Regex(Regex::new(pattern).unwrap())
+    }
+
+    /// S-16.
+    #[test]
+    fn a_header_condition_fires_on_any_element_of_any_value() {
+        let name = HeaderName::from_static("x-role");
+        let check = |values: &[&[u8]], value: ValueMatch, expected: bool| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(&name, HeaderValue::from_bytes(value).unwrap());
+            }
+            let condition = HeaderMatch { name: name.clone(), value };
+            assert_eq!(header_holds(&condition, &headers), expected, "{values:?} {condition:?}");
+        };
+        check(&[b"guest", b"admin"], exact("admin"), true);
+        check(&[b"guest, admin"], exact("admin"), true);
+        check(&[b"guest,\tadmin ,x"], exact("admin"), true);
+        check(&[b"guest", b"x,admin"], pattern("^admin$"), true);
+        check(&[b"admin,\xff"], pattern("^admin$"), true);
+        check(&[b"admin\xff"], pattern("^admin"), true);
+        check(&[b"Sun, 06 Nov 1994 08:49:37 GMT"], exact("Sun, 06 Nov 1994 08:49:37 GMT"), true);
+        check(&[b"guest"], exact("admin"), false);
+        check(&[b"Admin"], exact("admin"), false);
+        check(&[b"administrator"], pattern("^admin$"), false);
+        check(&[b""], ValueMatch::Present, true);
+        check(&[], ValueMatch::Present, false);
+        check(&[], exact(""), false);
+    }
+
+    #[test]
+    fn a_query_condition_compares_decoded_values_of_any_copy() {
+        let check = |query: Option<&str>, name: &str, value: ValueMatch, expected: bool| {
+            let condition = QueryMatch { name: name.to_owned(), value };
+            assert_eq!(query_holds(&condition, query), expected, "{query:?} {condition:?}");
+        };
+        check(Some("a=1&b=2"), "b", exact("2"), true);
+        check(Some("a=1&a=2"), "a", exact("2"), true);
+        check(Some("a+b=c%20d"), "a b", exact("c d"), true);
+        check(Some("%61=caf%c3%A9"), "a", exact("caf\u{e9}"), true);
+        check(Some("a=x%2By"), "a", exact("x+y"), true);
+        check(Some("a=100%"), "a", exact("100%"), true);
+        check(Some("a=b=c"), "a", exact("b=c"), true);
+        check(Some("a=v%31"), "a", pattern("^v1$"), true);
+        check(Some("a=v1"), "a", pattern("^v1$"), true);
+        check(Some("a=%ff1"), "a", pattern("1$"), true);
+        check(Some("a"), "a", ValueMatch::Present, true);
+        check(Some("a"), "a", exact(""), true);
+        check(Some("aa=1"), "a", ValueMatch::Present, false);
+        check(Some("a=1;b=2"), "b", ValueMatch::Present, false);
+        check(Some(""), "a", ValueMatch::Present, false);
+        check(None, "a", ValueMatch::Present, false);
+    }
+
+    #[test]
+    fn a_wildcard_takes_names_below_it_and_not_its_own() {
+        let wildcard = HostMatch::Wildcard("example.com".to_owned());
+        for (host, expected) in [
+            ("a.example.com", true),
+            ("A.Example.COM.", true),
+            ("a.b.example.com", true),
+            ("example.com", false),
+            (".example.com", false),
+            ("aexample.com", false),
+            ("com", false),
+            ("", false),
+        ] {
+            assert_eq!(host_holds(&wildcard, host), expected, "{host}");
         }
     }
 }

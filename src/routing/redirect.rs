@@ -64,3 +64,56 @@ fn keep_on_this_host(location: &mut String) {
         location.replace_range(..path_at, "/");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderValue, StatusCode};
+
+    use super::*;
+
+    fn check(template: &str, path: &str, query: Option<&str>, expected: &str) {
+        let redirect = Redirect { status: StatusCode::FOUND, location: template.to_owned() };
+        let parts = Parts { scheme: "http", host: "shop.example.com:8080", path, query };
+        let location = location(&redirect, &parts);
+        assert_eq!(location, expected, "{template} for {path}");
+        assert!(HeaderValue::from_str(&location).is_ok());
+    }
+
+    #[test]
+    fn placeholders_stand_for_the_requests_own() {
+        check("https://{host}{path}", "/a%20b", None, "https://shop.example.com:8080/a%20b");
+        check("{scheme}://www.example.com{path}", "/a", Some("b=c"), "http://www.example.com/a");
+        check("/login?next={path}", "/a", None, "/login?next=/a");
+        check("https://example.com/", "/a", Some("b"), "https://example.com/");
+    }
+
+    #[test]
+    fn an_absent_query_takes_its_question_mark_along() {
+        check("https://{host}{path}?{query}", "/a", Some("b=c&d"), "https://shop.example.com:8080/a?b=c&d");
+        check("https://{host}{path}?{query}", "/a", Some(""), "https://shop.example.com:8080/a?");
+        check("https://{host}{path}?{query}", "/a", None, "https://shop.example.com:8080/a");
+        check("/new?from=old&{query}", "/a", None, "/new?from=old");
+        check("/new{query}", "/a", None, "/new");
+    }
+
+    #[test]
+    fn other_braces_stay() {
+        check("/a/{id}/{/{path", "/x", None, "/a/{id}/{/{path");
+        check("/{{path}}", "/x", None, "/{/x}");
+    }
+
+    #[test]
+    fn a_clients_path_never_chooses_the_host() {
+        check("{path}", "//evil.example/x", None, "/evil.example/x");
+        check("{path}", "/\\evil.example/x", None, "/evil.example/x");
+        check("/{path}", "/evil.example", None, "/evil.example");
+        check("{path}?{query}", "//evil.example", Some("//a"), "/evil.example?//a");
+        check("//cdn.example.com{path}", "//x", None, "//cdn.example.com//x");
+        check("https://{host}{path}", "//evil.example", None, "https://shop.example.com:8080//evil.example");
+    }
+
+    #[test]
+    fn a_location_is_fit_for_a_header_field() {
+        check("/caf\u{e9} {path}", "/na\u{ef}f\r\nset-cookie: x", None, "/caf%C3%A9%20/na%C3%AFf%0D%0Aset-cookie:%20x");
+    }
+}

@@ -38,6 +38,8 @@ pub struct Inquiry<'a> {
 
 /// Routes, each with what the caller keeps for it.
 ///
+/// Hosts and prefixes cost the same among ten and among ten thousand; patterns are tried one after the other.
+///
 /// A path is matched in its normal form. That takes heap memory only for a path that is not normal already (`/%7Ebob`), and
 /// a pattern may take some for its own work. A host longer than 255 bytes has the routes without a host.
 #[derive(Debug)]
@@ -92,8 +94,8 @@ struct Node {
 /// Nodes by their next segment.
 #[derive(Debug)]
 enum Children {
-    Few(Vec<(Box<str>, usize)>),
-    Many(HashMap<Box<str>, usize>),
+    Few(Vec<(Box<[u8]>, usize)>),
+    Many(HashMap<Box<[u8]>, usize>),
 }
 
 impl<T> Table<T> {
@@ -122,7 +124,10 @@ impl<T> Table<T> {
             return self.any_host.as_ref().and_then(|paths| self.find_under(paths, inquiry));
         }
         let host = predicate::without_root_dot(inquiry.host).as_bytes();
-        if host.iter().any(u8::is_ascii_uppercase) && host.len() <= HOST_BYTES_MAX {
+        if host.len() > HOST_BYTES_MAX {
+            return self.find_for_host(b"", inquiry);
+        }
+        if host.iter().any(u8::is_ascii_uppercase) {
             let mut lower_case = [0; HOST_BYTES_MAX];
             lower_case[..host.len()].copy_from_slice(host);
             lower_case.make_ascii_lowercase();
@@ -155,8 +160,13 @@ impl<T> Table<T> {
     }
 
     fn find_under(&self, paths: &Paths, inquiry: &Inquiry<'_>) -> Option<&T> {
+        let root = &self.nodes[paths.root];
+        if root.children.is_empty() && paths.patterns.is_empty() {
+            // Nothing but `/`, as in the smallest file: it takes every path, so none is looked at.
+            return self.first_of(&root.prefix, inquiry);
+        }
         let normal = path::normal(inquiry.path);
-        let (node, arrived) = self.walk(paths.root, &normal);
+        let (node, arrived) = self.walk(root, &normal);
         let exact = arrived.then(|| self.first_of(&node.exact, inquiry)).flatten();
         exact
             .or_else(|| {
@@ -170,13 +180,10 @@ impl<T> Table<T> {
     }
 
     /// The deepest node on the way of `path`, and whether that is its end.
-    fn walk(&self, root: usize, path: &str) -> (&Node, bool) {
-        let mut node = &self.nodes[root];
-        if node.children.is_empty() {
-            return (node, false);
-        }
-        let Some(path) = path.strip_prefix('/') else { return (node, false) };
-        for segment in path.split('/') {
+    fn walk<'t>(&'t self, root: &'t Node, path: &str) -> (&'t Node, bool) {
+        let mut node = root;
+        let Some(path) = path.as_bytes().strip_prefix(b"/") else { return (node, false) };
+        for segment in path.split(is_slash) {
             let Some(child) = node.children.get(segment) else { return (node, false) };
             node = &self.nodes[child];
         }
@@ -227,8 +234,8 @@ impl<T> Table<T> {
     /// The node at the end of `path`; the empty path is the root.
     fn node(&mut self, root: usize, path: &str) -> &mut Node {
         let mut at = root;
-        let segments = path.strip_prefix('/').map(|path| path.split('/')).into_iter().flatten();
-        for segment in segments {
+        let segments = path.as_bytes().strip_prefix(b"/").map(|path| path.split(is_slash));
+        for segment in segments.into_iter().flatten() {
             at = self.nodes[at].children.get(segment).unwrap_or_else(|| {
                 let child = self.nodes.len();
                 self.nodes.push(Node { parent: Some(at), ..Node::default() });
@@ -245,14 +252,14 @@ impl Children {
         matches!(self, Children::Few(few) if few.is_empty())
     }
 
-    fn get(&self, segment: &str) -> Option<usize> {
+    fn get(&self, segment: &[u8]) -> Option<usize> {
         match self {
             Children::Few(few) => few.iter().find(|(name, _)| **name == *segment).map(|(_, node)| *node),
             Children::Many(many) => many.get(segment).copied(),
         }
     }
 
-    fn insert(&mut self, segment: &str, node: usize) {
+    fn insert(&mut self, segment: &[u8], node: usize) {
         match self {
             Children::Few(few) if few.len() == CHILDREN_FEW => {
                 let all = few.drain(..).chain([(segment.into(), node)]);
@@ -270,9 +277,13 @@ impl Default for Children {
     }
 }
 
+fn is_slash(byte: &u8) -> bool {
+    *byte == b'/'
+}
+
 /// What follows a dot of `host`, longest first, if it has no more than `labels_max` labels.
 fn suffixes(host: &[u8], labels_max: usize) -> impl Iterator<Item = &[u8]> {
-    let n_dots = if labels_max == 0 { 0 } else { memchr::memchr_iter(b'.', host).count() };
-    let dots = memchr::memchr_iter(b'.', host).skip(n_dots.saturating_sub(labels_max)).take(n_dots);
-    dots.filter(|&dot| dot > 0).map(|dot| &host[dot + 1..])
+    let longest = memchr::memrchr_iter(b'.', host).take(labels_max).filter(|&dot| dot > 0).last();
+    let tail = longest.map_or(&host[..0], |dot| &host[dot..]);
+    memchr::memchr_iter(b'.', tail).map(|dot| &tail[dot + 1..])
 }

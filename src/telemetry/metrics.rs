@@ -470,6 +470,18 @@ mod tests {
     }
 
     #[test]
+    fn a_reading_less_an_earlier_one_is_what_came_in_between() {
+        let service = Metrics::new().service(&web());
+        service.request_ended(200, Duration::from_millis(1));
+        let earlier = service.read();
+        service.request_ended(503, Duration::from_millis(2));
+        service.retried(FailureKind::ConnectRefused);
+        let between = service.read().since(&earlier);
+        assert_eq!((between.requests(), between.errors(), between.retries.iter().sum()), (1, 1, 1_u64));
+        assert_eq!(between.duration.sum(), Duration::from_millis(2));
+    }
+
+    #[test]
     fn a_backend_is_blamed_for_its_own_failures_only() {
         let metrics = Metrics::new();
         let backend = metrics.backend(&web(), "a:1");

@@ -79,12 +79,13 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The low bits of `bits` as lower-case hexadecimal digits, as many as `out` has room for.
+/// The low bits of `bits` as lower-case hexadecimal digits, as many as `out` has room for: an even number, at most 32.
 pub(super) fn write_hex(bits: u128, out: &mut [u8]) {
-    let mut rest = bits;
-    for digit in out.iter_mut().rev() {
-        *digit = HEX[(rest & 0xf) as usize];
-        rest >>= 4;
+    let bytes = bits.to_be_bytes();
+    let low = &bytes[bytes.len() - out.len() / 2..];
+    for (digits, byte) in out.chunks_exact_mut(2).zip(low) {
+        digits[0] = HEX[usize::from(byte >> 4)];
+        digits[1] = HEX[usize::from(byte & 0xf)];
     }
 }
 

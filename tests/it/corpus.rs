@@ -1,5 +1,7 @@
-//! The corpus of the http_desync_guardian crate against the head guard: 159 requests that proxies have read differently.
-//! Promises that what the corpus calls severe or ambiguous is refused and what it calls compliant passes, with the exceptions listed here.
+//! The corpus of the http_desync_guardian crate against the head guard: 159 requests that proxies have read
+//! differently.
+//! Promises that what the corpus calls severe or ambiguous is refused and what it calls compliant passes, with the
+//! exceptions listed here.
 //! What the engine and a backend make of those that pass is tested elsewhere.
 
 use std::fs;
@@ -138,7 +140,8 @@ fn feed(bytes: &[u8], cuts: &[usize]) -> Result<(), FailureKind> {
     Ok(())
 }
 
-/// The verdict on a case, after checking that it is the same in both spellings, whole, cut in two anywhere, and byte by byte.
+/// The verdict on a case, after checking that it is the same in both spellings, whole, cut in two anywhere, and byte by
+/// byte.
 fn verdict(case: &Case) -> Result<(), FailureKind> {
     let whole = feed(&utf8(case), &[]);
     for bytes in [Some(utf8(case)), latin1(case)].into_iter().flatten() {
@@ -178,7 +181,8 @@ fn compliant_requests_of_the_corpus_pass() {
     assert_eq!(verdicts.len(), 28);
 }
 
-/// The corpus lets malformed names, values, versions and targets pass where the framing does not depend on them. We do not.
+/// The corpus lets malformed names, values, versions and targets pass where the framing does not depend on them. We do
+/// not.
 #[test]
 fn acceptable_requests_of_the_corpus_pass_only_if_they_are_well_formed() {
     let verdicts = verdicts(&[Tier::Acceptable]);

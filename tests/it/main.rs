@@ -4,11 +4,13 @@
 mod support;
 
 mod cancel;
+mod cli;
 mod corpus;
 mod corpus_live;
 mod drain;
 mod flask;
 mod framing;
+mod guard_and_engine;
 mod harness;
 mod identity;
 mod interim;

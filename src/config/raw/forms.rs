@@ -180,7 +180,7 @@ impl JsonSchema for Balance {
                     "anyOf": [hash_word, hash_field],
                     "description": "The same key goes to the same backend, on every instance.",
                 } },
-                "required": ["hash"],
+                "minProperties": 1,
                 "additionalProperties": false,
             },
         ] })

@@ -33,6 +33,9 @@ pub enum SizeOrOff {}
 /// A whole number.
 pub enum Count {}
 
+/// How many workers.
+pub enum Workers {}
+
 /// A whole number, or `unlimited`.
 pub enum Cap {}
 
@@ -102,6 +105,12 @@ impl Kind for SizeOrOff {
 
 impl Kind for Count {
     const EXPECTED: &'static str = "a whole number";
+    const JSON: Json = Json::Number;
+}
+
+impl Kind for Workers {
+    const EXPECTED: &'static str = "a whole number, or auto";
+    const WORDS: &'static [&'static str] = &["auto"];
     const JSON: Json = Json::Number;
 }
 

@@ -85,10 +85,10 @@ impl Decode for Service {
     }
 }
 
-/// What stands for backends that were typed, but wrong or in a way of a later version: that was reported, and "no
+/// What stands for backends that were typed, but wrong, under a wrong name, or in a way of a later version: that was reported, and "no
 /// backends" beside it would mislead.
 fn unreadable_source(keys: &Keys<'_, '_>) -> Option<Vec<Backend>> {
-    let is_there = SOURCES.into_iter().any(|key| keys.has_value(key));
+    let is_there = SOURCES.into_iter().any(|key| keys.has_value(key)) || keys.has_misspelled("backends");
     is_there.then(|| vec![Backend { address: None, weight: None, zone: None }])
 }
 
@@ -98,8 +98,7 @@ fn report_second_source(keys: &mut Keys<'_, '_>) {
     if let [(first_span, first), (second_span, second), ..] = sources[..] {
         let context = keys.decoder.context();
         let message = format!("{context} has two sources of backends: `{first}` and `{second}`");
-        keys.decoder.report.error(second_span, message, "again here; keep one of them");
-        keys.decoder.report.also(second_span, first_span, "first here");
+        keys.decoder.report.error(second_span, message, "again here; keep one of them").also(first_span, "first here");
     }
 }
 

@@ -28,7 +28,7 @@ pub(crate) fn listen_address(scalar: &Scalar<kind::Address>, check: &mut Check<'
         }
         return descriptor.map(ListenAddress::Fd);
     }
-    if let Some(port) = text.strip_prefix(':') {
+    if let Some(port) = text.strip_prefix(':').filter(|port| !port.contains(':')) {
         return port_of(port, scalar, check).map(ListenAddress::AnyTcp);
     }
     if let Ok(address) = text.parse::<SocketAddr>() {
@@ -177,16 +177,21 @@ mod tests {
     use crate::config::diagnostic::Report;
     use crate::config::source::Sources;
 
+    fn first_complaint(report: Report) -> String {
+        let first = report.finish(Sources::default(), &[], "").list.remove(0);
+        format!("{} ({})", first.message, first.help)
+    }
+
     fn listen(text: &str) -> Result<ListenAddress, String> {
         let mut report = Report::default();
         let address = listen_address(&Scalar::made(text), &mut Check { report: &mut report });
-        address.ok_or_else(|| report.finish(Sources::default(), &[], "").to_string())
+        address.ok_or_else(|| first_complaint(report))
     }
 
     fn backend(text: &str) -> Result<String, String> {
         let mut report = Report::default();
         let address = backend_address(&Scalar::made(text), "5000", &mut Check { report: &mut report });
-        address.map(|address| address.to_string()).ok_or_else(|| report.finish(Sources::default(), &[], "").to_string())
+        address.map(|address| address.to_string()).ok_or_else(|| first_complaint(report))
     }
 
     #[test]

@@ -19,13 +19,17 @@ pub(crate) fn backends(raw: &[raw::Backend], check: &mut Check<'_>) -> Vec<Backe
     let mut seen: HashMap<HostPort, Span> = HashMap::new();
     let mut backends = Vec::with_capacity(raw.len());
     for raw in raw {
+        if check.report.is_full() {
+            break;
+        }
         let weight = check.count(&raw.weight, 1, 1..=Weight::MAX);
         let Some(scalar) = &raw.address else { continue };
         let Some(address) = address::backend_address(scalar, port_hint, check) else { continue };
         if let Some(&first) = seen.get(&address) {
             let message = format!("the backend {} is here twice", scalar.shown());
-            check.error(scalar.span(), message, "again here; for a larger share, give it a `weight`");
-            check.report.also(scalar.span(), first, "first here");
+            check
+                .error(scalar.span(), message, "again here; for a larger share, give it a `weight`")
+                .also(first, "first here");
             continue;
         }
         seen.insert(address.clone(), scalar.span());

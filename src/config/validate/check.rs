@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method};
 use regex::Regex;
 
 use crate::config::decode::nearest;
-use crate::config::diagnostic::Report;
+use crate::config::diagnostic::{Recorded, Report};
 use crate::config::quantity;
 use crate::config::raw::kind;
 use crate::config::scalar::{Kind, Scalar};
@@ -36,8 +36,8 @@ pub(crate) struct Check<'a> {
 
 impl Check<'_> {
     /// Records an error at a place.
-    pub(crate) fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) {
-        self.report.error(span, message, help);
+    pub(crate) fn error(&mut self, span: Span, message: impl Into<String>, help: impl Into<String>) -> Recorded<'_> {
+        self.report.error(span, message, help)
     }
 
     /// A duration, or `default` if it was left out or is wrong.
@@ -56,7 +56,9 @@ impl Check<'_> {
                 self.error(scalar.span(), message, help);
             }
             Ok(duration) => return duration,
-            Err(error) => self.error(scalar.span(), error.message, error.help),
+            Err(error) => {
+                self.error(scalar.span(), error.message, error.help);
+            }
         }
         default
     }
@@ -74,7 +76,9 @@ impl Check<'_> {
                 );
             }
             Ok(size) => return size,
-            Err(error) => self.error(scalar.span(), error.message, error.help),
+            Err(error) => {
+                self.error(scalar.span(), error.message, error.help);
+            }
         }
         default
     }

@@ -86,14 +86,8 @@ pub(crate) fn reject_overlaps(
         if let Some((_, first_span)) = seen.iter().find(|(first, _)| overlap(first, address)) {
             // Of the two, the one that somebody typed.
             let (at, other) = if span.is_some() { (span, *first_span) } else { (*first_span, span) };
-            check.error(
-                at,
-                format!("two listeners take {}", spell(address)),
-                "again here; give one of them another port",
-            );
-            if other.is_some() {
-                check.report.also(at, other, "first here");
-            }
+            let message = format!("two listeners take {}", address);
+            check.error(at, message, "again here; give one of them another port").also(other, "first here");
         }
         seen.push((address, span));
     }
@@ -113,14 +107,4 @@ fn overlap(a: &ListenAddress, b: &ListenAddress) -> bool {
 fn same_host(a: &SocketAddr, b: &SocketAddr) -> bool {
     let covers = |any: IpAddr, other: IpAddr| any.is_unspecified() && any.is_ipv4() == other.is_ipv4();
     a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip())
-}
-
-/// The address as the language writes it.
-pub(crate) fn spell(address: &ListenAddress) -> String {
-    match address {
-        ListenAddress::Tcp(address) => address.to_string(),
-        ListenAddress::AnyTcp(port) => format!(":{port}"),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
-        ListenAddress::Fd(number) => format!("fd://{number}"),
-    }
 }

@@ -23,7 +23,8 @@ mod path;
 mod routes;
 mod services;
 
-pub use services::inherit;
+pub(crate) use routes::split_short;
+pub(crate) use services::inherit;
 
 /// Most workers: one per core of the largest machines there are.
 const WORKERS_MAX: u32 = 1_024;
@@ -49,10 +50,13 @@ pub fn validate(raw: &raw::Config, report: &mut Report) -> Option<checked::Confi
     (!report.has_errors()).then_some(config)
 }
 
-fn workers(field: &Option<Scalar<kind::Count>>, check: &mut Check<'_>) -> NonZeroUsize {
+fn workers(field: &Option<Scalar<kind::Workers>>, check: &mut Check<'_>) -> NonZeroUsize {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let cores = u32::try_from(cores.get()).unwrap_or(WORKERS_MAX).min(WORKERS_MAX);
-    let n_workers = check.count(field, cores, 1..=WORKERS_MAX);
+    let n_workers = match field {
+        Some(scalar) if scalar.value() == "auto" => cores,
+        field => check.count(field, cores, 1..=WORKERS_MAX),
+    };
     usize::try_from(n_workers).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
 }
 

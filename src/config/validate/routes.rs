@@ -88,8 +88,9 @@ fn path_match(raw: &raw::Route, check: &mut Check<'_>) -> Option<PathMatch> {
         raw.regex.as_ref().map(Scalar::span),
     ];
     if let [first, second, ..] = spans.into_iter().flatten().collect::<Vec<_>>()[..] {
-        check.error(second, "a route has one of `path`, `exact` and `regex`", "again here; keep one of them");
-        check.report.also(second, first, "first here");
+        check
+            .error(second, "a route has one of `path`, `exact` and `regex`", "again here; keep one of them")
+            .also(first, "first here");
         return None;
     }
     if let Some(scalar) = &raw.exact {
@@ -143,12 +144,13 @@ fn action(raw: &raw::Route, matched: &PathMatch, check: &mut Check<'_>) -> Optio
     let strips = check.flag(&raw.strip_prefix);
     match (&raw.strip_prefix, &raw.rewrite, matched) {
         (Some(strip), Some(rewrite), _) if strips => {
-            check.error(
-                rewrite.span(),
-                "a route has one of `strip_prefix` and `rewrite`",
-                "again here; keep one of them",
-            );
-            check.report.also(rewrite.span(), strip.span(), "first here");
+            check
+                .error(
+                    rewrite.span(),
+                    "a route has one of `strip_prefix` and `rewrite`",
+                    "again here; keep one of them",
+                )
+                .also(strip.span(), "first here");
             None
         }
         (_, Some(rewrite), matched) => self::rewrite(rewrite, matched, check).map(RouteAction::Forward),

@@ -5,13 +5,10 @@ use std::collections::HashMap;
 
 use super::check::{Check, Zero};
 use super::{backends, filters, listeners, routes};
-use crate::config::checked::{
-    Balance, Buffer, HashKey, KeepAlive, Queue, Route, RouteAction, Service, Source, Timeouts,
-};
+use crate::config::checked::{Balance, Buffer, HashKey, KeepAlive, Queue, Route, Service, Source, Timeouts};
 use crate::config::decode::Name;
 use crate::config::defaults;
 use crate::config::raw;
-use crate::config::scalar::Scalar;
 use crate::config::source::Span;
 use crate::units::ServiceName;
 
@@ -59,8 +56,9 @@ impl SeenRoutes {
             true => format!("two routes of `{service}` are the same: both take {}", route.display),
             false => format!("two routes are the same: `{first_service}` and `{service}` both take {}", route.display),
         };
-        check.error(at, message, "again here; add `headers:` or `methods:` to tell them apart");
-        check.report.also(at, *first, "first here");
+        check
+            .error(at, message, "again here; add `headers:` or `methods:` to tell them apart")
+            .also(*first, "first here");
     }
 }
 
@@ -78,12 +76,11 @@ fn service(
         check.error(named.span, message, help);
     }
     let mut raw = named.value.clone();
-    warn_of_unused_queue(&raw, defaults, check);
     inherit(&mut raw, defaults);
     let routes = routes_of(named, &raw, seen, check);
-    let source = source(named, &raw, &routes, check);
+    let source = source(named, &raw, check);
     listeners::protocol(&raw.protocol, check);
-    Some(Service {
+    let service = Service {
         name: name?,
         routes,
         source,
@@ -96,14 +93,16 @@ fn service(
         buffer: buffer(raw.buffer.unwrap_or_default(), check),
         max_body: check.size(&raw.max_body, defaults::MAX_BODY, Zero::Rejected),
         filters: filters::filters(raw.cors.as_ref(), raw.compression.as_ref(), raw.headers.as_ref(), check),
-    })
+    };
+    warn_of_unused_queue(&named.value, &service, check);
+    Some(service)
 }
 
 /// Fills what a service leaves out from `defaults`.
 ///
 /// `timeouts`, `queue`, `keepalive` and `buffer` are filled key by key: each of their keys stands alone. What only makes
 /// sense as a whole (`balance`, `cors`, `compression`, `headers`) is taken as a whole.
-pub fn inherit(service: &mut raw::Service, from: &raw::Service) {
+pub(crate) fn inherit(service: &mut raw::Service, from: &raw::Service) {
     fn or<T: Clone>(field: &mut Option<T>, from: &Option<T>) {
         if field.is_none() {
             field.clone_from(from);
@@ -163,10 +162,11 @@ fn routes_of(
     placed.into_iter().map(|(route, _)| route).collect()
 }
 
-fn source(named: &Name<raw::Service>, raw: &raw::Service, routes: &[Route], check: &mut Check<'_>) -> Source {
+fn source(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>) -> Source {
     let typed = raw.backends.as_deref().unwrap_or_default();
-    let n_redirects = routes.iter().filter(|route| matches!(route.action, RouteAction::Redirect(_))).count();
-    let only_redirects = n_redirects > 0 && n_redirects == routes.len();
+    let routes = raw.route.as_deref().unwrap_or_default();
+    let is_redirect = |form: &raw::RouteForm| matches!(form, raw::RouteForm::Long(route) if route.redirect.is_some());
+    let only_redirects = !routes.is_empty() && routes.iter().all(is_redirect);
     let backends = backends::backends(typed, check);
     if typed.is_empty() && !only_redirects {
         let message = format!("service `{}` has no backends", named.name);
@@ -179,14 +179,13 @@ fn source(named: &Name<raw::Service>, raw: &raw::Service, routes: &[Route], chec
     Source::Backends(backends)
 }
 
-fn warn_of_unused_queue(service: &raw::Service, defaults: &raw::Service, check: &mut Check<'_>) {
-    let has_cap = service.max_in_flight.as_ref().or(defaults.max_in_flight.as_ref());
-    let has_cap = has_cap.is_some_and(|cap| cap.value() != "unlimited");
-    let size = service.queue.as_ref().and_then(|queue| queue.size.as_ref()).map(Scalar::span);
-    let timeout = service.queue.as_ref().and_then(|queue| queue.timeout.as_ref()).map(Scalar::span);
-    if let (Some(span), false) = (size.or(timeout), has_cap) {
+/// Silent about a queue of the default size: that changes nothing, and `config show --defaults` writes it.
+fn warn_of_unused_queue(typed: &raw::Service, service: &Service, check: &mut Check<'_>) {
+    let size = typed.queue.as_ref().and_then(|queue| queue.size.as_ref());
+    let is_larger = service.queue.size > defaults::QUEUE_SIZE;
+    if let (Some(size), true, None) = (size, is_larger, service.max_in_flight) {
         let message = "this queue is never used: without `max_in_flight`, no request waits";
-        check.report.warning(span, message, "set `max_in_flight`, or remove `queue`");
+        check.report.warning(size.span(), message, "set `max_in_flight`, or remove `queue`");
     }
 }
 

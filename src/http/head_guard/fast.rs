@@ -1,5 +1,6 @@
 //! Accepts the ordinary head that arrived in one slice, at a fraction of the price of reading it byte by byte.
-//! Promises to accept only what the byte-by-byte reader accepts, with the same framing; a property test holds it to that.
+//! Promises to accept only what the byte-by-byte reader accepts, with the same framing; a property test holds it to
+//! that.
 //! It never refuses: whatever it does not know at a glance it leaves to the reader, which alone knows why.
 
 use super::HeadLimits;
@@ -16,8 +17,8 @@ pub(super) fn complete_head(bytes: &[u8], limits: &HeadLimits) -> Option<(usize,
     let mut framing = FramingFields::default();
     let mut n_fields = 0;
     loop {
-        // The next line begins after this one's end, whatever stands in this one: found first and from the start of the line,
-        // the processor can read ahead while it still checks the name. Measured: a fifth less time.
+        // The next line begins after this one's end, whatever stands in this one: found first and from the start of the
+        // line, the processor can read ahead while it still checks the name. Measured: a fifth less time.
         let line_end = line_end(bytes, at)?;
         if line_end == at {
             return Some((at + 2, framing.framing(version).ok()?));

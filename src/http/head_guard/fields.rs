@@ -1,6 +1,6 @@
 //! Reads a field section byte by byte, however it was cut into slices: the fields of a head, or trailers.
-//! Promises the strict grammar of RFC 9112 §5 (CRLF, no folding, no space before the colon, token names, clean values) without keeping
-//! the text. It does not interpret any field but those that frame the message.
+//! Promises the strict grammar of RFC 9112 §5 (CRLF, no folding, no space before the colon, token names, clean values)
+//! without keeping the text. It does not interpret any field but those that frame the message.
 
 use super::chars::{self, TOKEN, VALUE};
 use super::framing_fields::{FieldName, FramingFields, VALUE_BYTES_MAX};
@@ -153,8 +153,8 @@ impl NameScan {
         }
     }
 
-    /// Which field it is. A framing field in disguise (`Content_Length`, `Transfer--Encoding`) is refused: a backend that
-    /// maps names to variables (CGI, WSGI) reads it as the real one.
+    /// Which field it is. A framing field in disguise (`Content_Length`, `Transfer--Encoding`) is refused: a backend
+    /// that maps names to variables (CGI, WSGI) reads it as the real one.
     pub(super) fn which(&self) -> Result<FieldName, FailureKind> {
         let (name, dash_after) = match &self.folded[..usize::from(self.n_folded)] {
             b"contentlength" => (FieldName::ContentLength, 7),

@@ -1,4 +1,5 @@
-//! The fields that say where a request ends: `Content-Length` and `Transfer-Encoding`, and the `Host` that says whom it is for.
+//! The fields that say where a request ends: `Content-Length` and `Transfer-Encoding`, and the `Host` that says whom it
+//! is for.
 //! Promises one reading or none: whatever two parsers could read differently is refused (RFC 9112 §6.3, §11.2).
 //! It does not look at any other field.
 

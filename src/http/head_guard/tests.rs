@@ -1,5 +1,6 @@
 //! The guard against the attack corpus S-01 … S-10 and against itself: cut anywhere, fast or slow, the verdict is one.
-//! Cases are data; each test's name is the sentence that fails. What hyper does with the bytes behind it is not tested here.
+//! Cases are data; each test's name is the sentence that fails. What hyper does with the bytes behind it is not tested
+//! here.
 
 use proptest::prelude::*;
 

@@ -47,7 +47,8 @@ const fn first(flags: u64) -> usize {
     flags.trailing_zeros() as usize / 8
 }
 
-/// The place of the first byte from `at` on that `flags` marks. It must mark zeros, so that the end of `bytes` ends the search.
+/// The place of the first byte from `at` on that `flags` marks. It must mark zeros, so that the end of `bytes` ends the
+/// search.
 #[inline]
 fn find(bytes: &[u8], mut at: usize, flags: impl Fn(u64) -> u64) -> Option<usize> {
     // Two words a turn, bounds checked once: most lines are longer, and the two masks do not wait for each other.

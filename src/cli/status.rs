@@ -1,0 +1,267 @@
+//! `portway status`: what the running process is doing, as a table for people or as the API's JSON.
+//! Promises to say which address it asked when nothing answers. It changes nothing.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use super::admin_client::{self, Answer};
+use crate::admin::{BackendState, ServiceStatus, Status, Traffic};
+use crate::config::checked::Admin;
+
+/// How the status is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// As the API gives it.
+    Json,
+}
+
+/// 0 with the status on standard output, else 1 with the reason on standard error.
+pub fn run(admin: &Admin, output: Output) -> ExitCode {
+    match ask(admin, output) {
+        Ok(text) => {
+            // A reader that has seen enough (`| head`) is no error.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(message) => {
+            complain(&message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One error on standard error, which may be closed.
+pub(super) fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "error: {message}");
+}
+
+fn ask(admin: &Admin, output: Output) -> Result<String, String> {
+    let answer = admin_client::get(admin, "/api/v1/status").map_err(|error| error.to_string())?;
+    let address = admin_client::describe(admin);
+    match answer {
+        Answer { status: 200, body } => {
+            let unreadable =
+                |error| format!("the answer of {address} cannot be read: {error}\n  is it another version of Portway?");
+            let status: Status = serde_json::from_slice(&body).map_err(unreadable)?;
+            Ok(match output {
+                Output::Table => table(&status),
+                Output::Json => format!("{}\n", String::from_utf8_lossy(&body)),
+            })
+        }
+        Answer { status: 401, .. } => Err(format!(
+            "{address} wants another token\n  `admin: {{ token: … }}` of the configuration that runs is the one"
+        )),
+        Answer { status, body } => {
+            Err(format!("{address} answered {status}: {}", String::from_utf8_lossy(&body).trim().escape_debug()))
+        }
+    }
+}
+
+/// The status as `ux.md` draws it.
+fn table(status: &Status) -> String {
+    let file = status.config_file.as_ref().map_or_else(String::new, |file| format!(", {file}"));
+    let plural = if status.workers == 1 { "" } else { "s" };
+    let mut text = format!(
+        "portway {}   up {}   generation {} ({} ago{file})   {} worker{plural}   {}\n",
+        status.version,
+        age(status.uptime_s),
+        status.generation,
+        age(status.generation_age_s),
+        status.workers,
+        status.state,
+    );
+    let traffic = traffic(&status.traffic);
+    let listeners: Vec<String> = status
+        .listeners
+        .iter()
+        .map(|listener| {
+            let n = listener.connections;
+            let plural = if n == 1 { "" } else { "s" };
+            format!("{} {}   {} connection{plural}", listener.address, listener.protocol, count(n as f64))
+        })
+        .collect();
+    match &listeners[..] {
+        [only] => text.push_str(&format!("{only}   {traffic}\n")),
+        several => text.push_str(&format!("{}\nall together   {traffic}\n", several.join("\n"))),
+    }
+    text.push('\n');
+    text.push_str(&services(&status.services));
+    text
+}
+
+fn traffic(traffic: &Traffic) -> String {
+    format!(
+        "{} req/s   p50 {}   p99 {}   errors {}",
+        count(traffic.req_per_s),
+        millis(traffic.p50_ms),
+        millis(traffic.p99_ms),
+        percent(traffic.error_ratio)
+    )
+}
+
+fn services(services: &[ServiceStatus]) -> String {
+    let heading = ["SERVICE", "BACKENDS", "REQ/S", "P50", "P99", "IN FLIGHT", "QUEUE", "RETRIES"].map(str::to_owned);
+    let rows = services.iter().map(|service| {
+        [
+            service.name.clone(),
+            backends(service),
+            count(service.traffic.req_per_s),
+            millis(service.traffic.p50_ms),
+            millis(service.traffic.p99_ms),
+            service.in_flight.to_string(),
+            service.queue.to_string(),
+            percent(service.retry_ratio),
+        ]
+    });
+    aligned(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+}
+
+/// `2/3 ready, 1 unresolved`.
+fn backends(service: &ServiceStatus) -> String {
+    let n_in = |state| service.backends.iter().filter(|backend| backend.state == state).count();
+    let mut text = format!("{}/{} ready", n_in(BackendState::Ready), service.backends.len());
+    for state in [BackendState::Full, BackendState::Draining, BackendState::Unresolved] {
+        let n = n_in(state);
+        if n > 0 {
+            write!(text, ", {n} {state}").expect("writing to a String cannot fail");
+        }
+    }
+    text
+}
+
+/// Columns as wide as their widest cell, two spaces apart, nothing trailing.
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width_of = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: [usize; N] = std::array::from_fn(width_of);
+    let mut text = String::new();
+    for row in rows {
+        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// `3 d 4 h`, `12 min`, `45 s`: the two largest units.
+fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {} min", minutes % 60),
+        (days, hours, _) => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// `812`, `1.2 k`, `3.4 M`; below 100 with a decimal where there is one.
+fn count(n: f64) -> String {
+    match n {
+        n if n >= 1e6 => format!("{:.1} M", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} k", n / 1e3),
+        n if n >= 100.0 || n.fract() == 0.0 => format!("{n:.0}"),
+        n => format!("{n:.1}"),
+    }
+}
+
+fn millis(ms: Option<f64>) -> String {
+    match ms {
+        None => "–".to_owned(),
+        Some(ms) if ms >= 1e3 => format!("{:.1} s", ms / 1e3),
+        Some(ms) if ms >= 10.0 || ms.fract() == 0.0 => format!("{ms:.0} ms"),
+        Some(ms) => format!("{ms:.1} ms"),
+    }
+}
+
+fn percent(ratio: f64) -> String {
+    match ratio * 100.0 {
+        0.0 => "0 %".to_owned(),
+        percent if percent < 0.01 => "< 0.01 %".to_owned(),
+        percent if percent < 0.1 => format!("{percent:.2} %"),
+        percent => format!("{percent:.1} %"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::admin_client::tests::answering;
+    use super::*;
+    use crate::admin::tests::{sample_resources, sample_status};
+    use crate::admin::{ProcessState, Server};
+    use crate::config::checked::ListenAddress;
+
+    /// A real admin listener on a thread of its own, beyond loopback so that it wants its token.
+    fn serving() -> Admin {
+        let token = Some("s3cret".to_owned());
+        let server = Server::bind(&Admin { address: ListenAddress::AnyTcp(0), token: token.clone() }).unwrap();
+        let address = server.address();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(server.serve(Arc::new(sample_resources())))
+        });
+        Admin { address, token }
+    }
+
+    #[test]
+    fn the_table_reads_like_the_sketch() {
+        let expected = "\
+portway 0.1.0   up 3 d 4 h   generation 42 (12 min ago, portway.yaml)   2 workers   ready
+:8080 http   318 connections   1.2 k req/s   p50 4 ms   p99 31 ms   errors 0.02 %
+
+SERVICE  BACKENDS                         REQ/S  P50   P99    IN FLIGHT  QUEUE  RETRIES
+shop     2/2 ready                        812    3 ms  22 ms  9          0      0.1 %
+orders   0/2 ready, 1 full, 1 unresolved  0      –     –      14         2      0 %
+";
+        assert_eq!(table(&sample_status(ProcessState::Ready)), expected);
+    }
+
+    #[test]
+    fn several_listeners_have_a_line_each() {
+        let mut status = sample_status(ProcessState::Draining);
+        status.listeners.push(status.listeners[0].clone());
+        status.listeners[1].connections = 1;
+        let text = table(&status);
+        assert!(
+            text.contains(":8080 http   318 connections\n:8080 http   1 connection\nall together   1.2 k req/s"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        assert_eq!([0.0, 7.0, 7.25, 812.4, 12_345.0, 3.4e6].map(count), ["0", "7", "7.2", "812", "12.3 k", "3.4 M"]);
+        assert_eq!([0.25, 3.0, 31.4, 2_500.0].map(|ms| millis(Some(ms))), ["0.2 ms", "3 ms", "31 ms", "2.5 s"]);
+        assert_eq!([0.0, 0.00001, 0.0002, 0.5].map(percent), ["0 %", "< 0.01 %", "0.02 %", "50.0 %"]);
+        assert_eq!([5, 125, 7_260, 273_600].map(age), ["5 s", "2 min", "2 h 1 min", "3 d 4 h"]);
+    }
+
+    #[test]
+    fn json_is_what_the_api_says() {
+        let body = serde_json::to_string(&sample_status(ProcessState::Ready)).unwrap();
+        let admin = answering(format!("HTTP/1.0 200 OK\r\n\r\n{body}"));
+        assert_eq!(ask(&admin, Output::Json).unwrap(), format!("{body}\n"));
+    }
+
+    #[test]
+    fn a_running_admin_listener_is_understood() {
+        let admin = serving();
+        assert_eq!(ask(&admin, Output::Table).unwrap(), table(&sample_status(ProcessState::Ready)));
+        assert_eq!(super::super::healthcheck::run(&admin), ExitCode::SUCCESS);
+    }
+
+    #[test]
+    fn answers_that_are_no_status_say_what_to_do() {
+        for (answer, words) in [
+            ("HTTP/1.0 200 OK\r\n\r\n<html>", "another version"),
+            ("HTTP/1.0 401 Unauthorized\r\n\r\n", "another token"),
+            ("HTTP/1.0 500 Oh\r\n\r\nboom\u{1b}[2J", "answered 500: boom\\u{1b}[2J"),
+        ] {
+            let message = ask(&answering(answer.to_owned()), Output::Table).unwrap_err();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+}
