@@ -126,7 +126,7 @@ pub(crate) fn poll_client(
     }
     Poll::Ready(Some(frame.map_err(|error| {
         // hyper says "body" errors both for a client that went away and for broken chunks; the guard saw the latter.
-        let kind = connection.refusal().unwrap_or(FailureKind::ClientClosed);
+        let kind = connection.body_refusal().unwrap_or(FailureKind::ClientClosed);
         connection.fail_body(kind);
         ProxyError::new(kind, error)
     })))
