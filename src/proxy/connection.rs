@@ -26,6 +26,7 @@ use crate::net::stream::Stream;
 use crate::proxy::activity::{Activity, Order, Phase};
 use crate::proxy::body::ProxyBody;
 use crate::proxy::client_stream::ClientStream;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::handler;
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::refusal;
@@ -344,7 +345,8 @@ where
     {
         return Poll::Ready(pause);
     }
-    if Pin::new(&mut *server).poll(cx).is_ready() {
+    if let Poll::Ready(ended) = Pin::new(&mut *server).poll(cx) {
+        note_unparsed(ended, connection);
         return Poll::Ready(Pause::Done);
     }
     let activity = &connection.activity;
@@ -361,6 +363,15 @@ where
         Some(_) if connection.body_refusal().is_some() => Poll::Ready(Pause::Done),
         Some(kind) => Poll::Ready(Pause::Refused(kind)),
         None => Poll::Pending,
+    }
+}
+
+/// A head that the guard let through and hyper did not, such as `GET a/b`: hyper has answered it, and only the record is
+/// left to us.
+fn note_unparsed(ended: hyper::Result<()>, connection: &Arc<Connection>) {
+    let nothing_open = matches!(connection.activity.phase(), Phase::Idle | Phase::Head);
+    if nothing_open && ended.is_err_and(|error| error.is_parse()) {
+        drop(Exchange::refused(connection, FailureKind::BadRequest));
     }
 }
 

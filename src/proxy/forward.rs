@@ -179,8 +179,8 @@ impl Delivery<'_> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return self.upgraded(upstream, head, upgrade).await;
         }
-        let allowed = match inbound::clean(&mut head, method) {
-            Ok(allowed) => allowed,
+        let (allowed, cleaned) = match inbound::clean(&mut head, method) {
+            Ok(clean) => clean,
             Err(kind) => return Err(self.failed(kind.into())),
         };
         if allowed == ResponseBody::Forbidden && !incoming.is_end_stream() {
@@ -188,7 +188,7 @@ impl Delivery<'_> {
             return Ok(Response::from_parts(head, ProxyBody::empty()));
         }
         let connection = &self.exchange.connection;
-        let source = Source { upstream, attempt: self.attempt, status };
+        let source = Source { upstream, attempt: self.attempt, status, cleaned };
         let body = match Start::of(source, incoming, connection, now) {
             Start::Whole(bytes) => ProxyBody::whole(bytes),
             Start::Broken(error) => return Err(error),

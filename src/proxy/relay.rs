@@ -13,9 +13,11 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
 use crate::error::ProxyError;
+use crate::http::headers::Cleaned;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
+use crate::proxy::request_body::without_banned_trailers;
 use crate::proxy::upstream::{Upstream, kind_of};
 use crate::units::Moment;
 
@@ -34,6 +36,8 @@ pub(crate) struct Source {
     pub(crate) upstream: Box<Upstream>,
     pub(crate) attempt: Attempt,
     pub(crate) status: StatusCode,
+    /// What was taken out of the head, and must not come back in trailers.
+    pub(crate) cleaned: Cleaned,
 }
 
 impl Source {
@@ -106,6 +110,7 @@ impl Relay {
         }
         match ready!(polled) {
             Some(Ok(frame)) => {
+                let frame = without_banned_trailers(frame, &source.cleaned);
                 connection.activity.bytes_upstream.fetch_add(data_len(&frame) as u64, Relaxed);
                 if self.incoming.is_end_stream() {
                     self.release(connection);
@@ -171,6 +176,7 @@ impl Start {
                 Start::Whole(frame.into_data().unwrap_or_default())
             }
             Poll::Ready(Some(Ok(frame))) => {
+                let frame = without_banned_trailers(frame, &source.cleaned);
                 let mut relay = Relay::new(source, incoming);
                 relay.push_ahead(frame);
                 Start::Open(relay)

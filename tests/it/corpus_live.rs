@@ -85,7 +85,12 @@ async fn check(pair: &Pair, case: &Case, head: &[u8]) -> bool {
             // What the guard has no quarrel with, the gateway may: a target in a form that it does not take, say.
             _ => assert!(answer.get("x-portway-reason").is_some(), "{name}: {answer:?}"),
         }
-        assert!(case.expected.tier != Tier::Compliant || answer.status == 200, "{name}: {:?} {}", answer.head.fields, answer.text());
+        assert!(
+            case.expected.tier != Tier::Compliant || answer.status == 200,
+            "{name}: {:?} {}",
+            answer.head.fields,
+            answer.text()
+        );
         answer.status == 200
     } else {
         let (raw, _) = client.until_close(Duration::from_secs(3)).await;

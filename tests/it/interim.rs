@@ -7,9 +7,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::support::{
-    Act, Ending, PATIENCE, Pair, Portway, Yaml, eventually, free_address, read_and_answer, response,
-};
+use crate::support::{Act, Ending, PATIENCE, Pair, Portway, Yaml, eventually, free_address, read_and_answer, response};
 
 const EXPECTING: &str = "POST /in HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n";
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
@@ -87,10 +85,8 @@ async fn c23_a_backend_that_says_nothing_gets_the_body_after_a_second() {
 
 #[tokio::test]
 async fn c23_a_body_that_comes_without_waiting_is_forwarded() {
-    let pair = Pair::start(|_| {
-        vec![Act::Send(CONTINUE.to_vec()), Act::ReadBody, Act::Send(response(200, &[], "ok"))]
-    })
-    .await;
+    let pair =
+        Pair::start(|_| vec![Act::Send(CONTINUE.to_vec()), Act::ReadBody, Act::Send(response(200, &[], "ok"))]).await;
     let answer = pair.ask("POST", format!("{EXPECTING}hello")).await;
     assert_eq!(answer.status, 200);
     assert_eq!(pair.origin.only_request().body.content, b"hello");
@@ -153,9 +149,8 @@ async fn c23_a_refusal_of_ours_comes_instead_of_the_100() {
     let yaml = Yaml { service: "route: /in, max_body: 10B", ..Yaml::default() };
     let pair = Pair::with(yaml, |_| read_and_answer()).await;
     for (target, length, status) in [("/in", 11, 413), ("/elsewhere", 5, 404)] {
-        let request = format!(
-            "POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n"
-        );
+        let request =
+            format!("POST {target} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n\r\n");
         let answer = pair.send(request, Duration::from_millis(400)).await;
         assert_eq!(answer.status(), status, "{}", answer.text());
     }
@@ -211,7 +206,9 @@ async fn c31_a_trailer_that_must_not_be_one_is_dropped_in_both_directions() {
     ];
     let names = BANNED.join(", ");
     let lines: String = BANNED.map(|name| format!("{name}: 7\r\n")).concat();
-    let rest = format!("Trailer: X-Ok, {names}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n{lines}X-Ok: 1\r\n\r\n");
+    let rest = format!(
+        "Trailer: X-Ok, {names}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n{lines}X-Ok: 1\r\n\r\n"
+    );
     let bytes = format!("HTTP/1.1 200 OK\r\nConnection: x-named\r\n{rest}");
     let pair = Pair::start(move |_| vec![Act::ReadBody, Act::Send(bytes.clone().into())]).await;
 
@@ -254,7 +251,8 @@ async fn c27_a_request_that_comes_round_again_is_508_and_not_a_storm() {
 async fn c28_trace_and_connect_are_405_and_max_forwards_counts_down() {
     let pair = Pair::hello().await;
     for method in ["TRACE / HTTP/1.1", "CONNECT a:80 HTTP/1.1"] {
-        let answer = pair.send_to_end(format!("{method}\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let answer =
+            pair.send_to_end(format!("{method}\r\nHost: a\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n")).await;
         assert_eq!((answer.status(), answer.n_answers()), (405, 1), "{method}: {}", answer.text());
         assert!(answer.text().contains("\r\nallow: "), "RFC 9110 §15.5.6: {}", answer.text());
         pair.assert_nothing_reached_the_origin(method);

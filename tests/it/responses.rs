@@ -68,7 +68,8 @@ async fn s03_a_content_length_beside_chunked_is_dropped_and_the_chunks_count() {
 
 #[tokio::test]
 async fn s02_a_transfer_coding_of_a_response_other_than_chunked_alone_is_502() {
-    for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity", "foo", "chunked\r\nTransfer-Encoding: gzip"] {
+    for coding in ["gzip", "gzip, chunked", "chunked, chunked", "identity", "foo", "chunked\r\nTransfer-Encoding: gzip"]
+    {
         let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
         assert_502(coding, &mut answering(bytes).await).await;
     }
@@ -99,7 +100,10 @@ async fn s04_equal_lengths_are_folded_into_one() {
     for value in ["5, 5", "5\r\nContent-Length: 5"] {
         let pair = answering_open(format!("HTTP/1.1 200 OK\r\nContent-Length: {value}\r\n\r\nhello")).await;
         let answer = pair.ask("GET", GET).await;
-        assert_eq!((answer.status, answer.head.all("content-length"), answer.text().as_str()), (200, vec!["5"], "hello"));
+        assert_eq!(
+            (answer.status, answer.head.all("content-length"), answer.text().as_str()),
+            (200, vec!["5"], "hello")
+        );
     }
 }
 
@@ -407,7 +411,10 @@ async fn an_endless_response_head_is_cut_off() {
     let mut pair = scripted(vec![
         Act::ReadBody,
         Act::Send(b"HTTP/1.1 200 OK\r\n".to_vec()),
-        Act::Repeat(b"X-Endless: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(50), Duration::from_millis(1)),
+        Act::Repeat(
+            b"X-Endless: yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy\r\n".repeat(50),
+            Duration::from_millis(1),
+        ),
     ])
     .await;
     let answer = pair.ask("GET", GET).await;

@@ -4,7 +4,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Act, Ending, Origin, PATIENCE, Pair, Portway, Yaml, eventually, free_address, read_and_answer, response};
+use crate::support::{
+    Act, Ending, Origin, PATIENCE, Pair, Portway, Yaml, eventually, free_address, read_and_answer, response,
+};
 
 /// Only `/in` has a route, so that a smuggled request to `/in/smuggled` would be seen, and one elsewhere gets a 404.
 const ROUTED: Yaml<'static> = Yaml { top: "", service: "route: /in, max_body: 150KiB" };

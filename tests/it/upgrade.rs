@@ -39,7 +39,12 @@ async fn c24_a_websocket_handshake_goes_through_with_its_fields() {
     let head = client.head().await.to_ascii_lowercase();
 
     let lines: Vec<&str> = head.split("\r\n").collect();
-    for line in ["connection: upgrade", "upgrade: websocket", "sec-websocket-accept: s3ppLMBiTxaQ9kYGzzhZRbK+xOo=", "sec-websocket-protocol: chat"] {
+    for line in [
+        "connection: upgrade",
+        "upgrade: websocket",
+        "sec-websocket-accept: s3ppLMBiTxaQ9kYGzzhZRbK+xOo=",
+        "sec-websocket-protocol: chat",
+    ] {
         assert!(lines.contains(&line.to_ascii_lowercase().as_str()), "{line}: {head}");
     }
     assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "C-16: {head}");
@@ -95,7 +100,10 @@ async fn s08_what_the_client_sends_before_the_101_reaches_the_backend_after_it()
         tokio::time::sleep(Duration::from_millis(100)).await;
         gate.add_permits(1);
         let head = client.head().await;
-        assert!(head.starts_with("HTTP/1.1 101 ") && head.to_ascii_lowercase().contains("connection: upgrade"), "{head}");
+        assert!(
+            head.starts_with("HTTP/1.1 101 ") && head.to_ascii_lowercase().contains("connection: upgrade"),
+            "{head}"
+        );
         client.send("later").await;
         assert_eq!(client.bytes(early.len() + 5).await, format!("{early}later").as_bytes());
     }
@@ -166,7 +174,11 @@ async fn s08_a_101_that_nobody_asked_for_or_to_another_protocol_is_502() {
         ("another protocol", UPGRADE.to_owned(), to("Connection: Upgrade\r\nUpgrade: h2c\r\n")),
         ("no protocol", UPGRADE.to_owned(), to("")),
         ("no Connection", UPGRADE.to_owned(), to("Upgrade: websocket\r\n")),
-        ("no Connection: Upgrade of the client", UPGRADE.replace("keep-alive, Upgrade", "keep-alive"), SWITCHED.to_owned()),
+        (
+            "no Connection: Upgrade of the client",
+            UPGRADE.replace("keep-alive, Upgrade", "keep-alive"),
+            SWITCHED.to_owned(),
+        ),
     ];
     for (case, request, bytes) in cases {
         let mut pair = Pair::start(move |received| match received.target() {

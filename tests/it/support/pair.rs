@@ -36,10 +36,7 @@ impl Pair {
     }
 
     /// A proxy with a configuration before an origin that runs `script`.
-    pub(crate) async fn with(
-        yaml: Yaml<'_>,
-        script: impl Fn(&Received) -> Vec<Act> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) async fn with(yaml: Yaml<'_>, script: impl Fn(&Received) -> Vec<Act> + Send + Sync + 'static) -> Self {
         Self::before(yaml, Origin::start(script).await).await
     }
 
