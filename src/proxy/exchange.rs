@@ -11,6 +11,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode, Uri, Version};
 
 use crate::error::FailureKind;
+use crate::http::forwarded::Trust;
 use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
 use crate::lifecycle::clock;
 use crate::proxy::activity::Phase;
@@ -111,6 +112,11 @@ impl Exchange {
         let mut exchange = Self::new(connection, request_id, trace, now);
         exchange.version = request.version();
         exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
+        let peer = connection.peer_headers();
+        if peer.trust() == Trust::Trusted {
+            // A trusted proxy says whom it speaks for. Anybody else is the client himself.
+            exchange.client_ip = peer.client_ip(headers, &connection.worker.store.load().config.trusted_proxies);
+        }
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(request));
         exchange
     }
