@@ -76,17 +76,9 @@ async fn c10_c11_hop_by_hop_fields_stay_behind_whatever_their_case_and_lines() {
          Proxy-Connection: keep-alive\r\nTE: gzip\r\nUpgrade: x\r\nHTTP2-Settings: y\r\nProxy: http://evil\r\n",
     )
     .await;
-    for name in [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "upgrade",
-        "http2-settings",
-        "x-one",
-        "x-two",
-        "proxy",
-    ] {
+    for name in
+        ["connection", "keep-alive", "proxy-connection", "te", "upgrade", "http2-settings", "x-one", "x-two", "proxy"]
+    {
         assert_eq!(received.head.get(name), None, "{name}");
     }
     assert_eq!(received.head.get("x-three"), Some("3"));
