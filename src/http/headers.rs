@@ -18,7 +18,7 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 ///
 /// `Trailer` is not among them: RFC 9110 §6.6.2 has it end-to-end, and hyper writes no trailer that it
 /// does not name (H10).
-const HOP_BY_HOP: [HeaderName; 7] =
+pub(super) const HOP_BY_HOP: [HeaderName; 7] =
     [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS, PROXY];
 
 /// Fields that stay although `Connection` names them: who the client is and which request this is. S-14,
@@ -296,6 +296,11 @@ impl Identity {
             Identity::Disguised => true,
         }
     }
+}
+
+/// Whether a name looks like one of [`IDENTITY`] or a forwarding field, in whatever spelling.
+pub(super) fn is_suspect_identity(name: &str) -> bool {
+    identity(name) != Identity::No
 }
 
 fn identity(name: &str) -> Identity {

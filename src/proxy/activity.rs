@@ -345,7 +345,7 @@ mod tests {
                 break;
             }
         }
-        assert_eq!(ended_at, Some(6));
+        assert_eq!(ended_at, Some(7)); // the window began with the first look after the start
     }
 
     #[test]

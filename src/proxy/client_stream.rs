@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::head_guard::{GuardState, HeadGuard, Place, Verdict};
-use crate::net::stream::Stream;
+use crate::net::stream::{Peeked, Stream};
 use crate::proxy::activity::Phase;
 use crate::proxy::connection::{Connection, Refused};
 
@@ -21,13 +21,15 @@ pub(crate) struct ClientStream {
     connection: Arc<Connection>,
     /// What came in one read with the byte that was refused, from there on.
     refused: Vec<u8>,
+    /// Nothing is known to wait in the socket; what becomes readable may be the client's end.
+    awaits_end: bool,
 }
 
 impl ClientStream {
     pub(crate) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         let guard = HeadGuard::new(connection.head_limits());
         connection.begin_watch();
-        Self { stream, guard, connection, refused: Vec::new() }
+        Self { stream, guard, connection, refused: Vec::new(), awaits_end: true }
     }
 
     /// Bytes that are no HTTP but need not be: those of a client that took its upgrade for granted.
@@ -42,6 +44,19 @@ impl ClientStream {
     /// Whether what was read so far ends inside a message.
     pub(crate) fn is_mid_message(&self) -> bool {
         self.guard.state() != GuardState::BetweenMessages
+    }
+
+    /// Asks to be woken by the client's next sign of life, and looks whether it is its end.
+    fn look_for_end(&mut self, cx: &mut Context<'_>) {
+        if self.stream.poll_read_ready(cx).is_pending() {
+            return;
+        }
+        match self.stream.peek() {
+            Peeked::Nothing => {}
+            // The next request, or more of this one's body: hyper reads it in its time.
+            Peeked::Bytes => self.awaits_end = false,
+            Peeked::End => self.connection.note_client_gone(),
+        }
     }
 
     /// Shows the guard what was just read; keeps only what is good.
@@ -72,6 +87,7 @@ impl AsyncRead for ClientStream {
             return Poll::Pending; // what follows a refused message is never looked at; the connection ends
         }
         let before = buf.filled().len();
+        this.awaits_end = true;
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             this.inspect(buf, before);
@@ -106,7 +122,13 @@ impl AsyncWrite for ClientStream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Nothing is buffered here. hyper calls this on every turn, so it is where a client that goes away in the middle of
+    /// an exchange is noticed.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.awaits_end && matches!(this.connection.activity.phase(), Phase::Request | Phase::Response) {
+            this.look_for_end(cx);
+        }
         Poll::Ready(Ok(()))
     }
 

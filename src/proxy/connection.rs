@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     requests_begun: AtomicU64,
     /// Why the body of the open request ended early, likewise.
     body_failure: AtomicU16,
+    /// Its client closed in mid-exchange: RFC 9112 has no use for a half-closed connection, so nobody waits for the answer.
+    client_gone: AtomicBool,
     /// Nothing but the socket is held.
     parked: AtomicBool,
     /// What its requests say about the peer, made when the first of them needs it.
@@ -89,6 +91,7 @@ impl Connection {
             good_requests: AtomicU64::new(0),
             requests_begun: AtomicU64::new(0),
             body_failure: AtomicU16::new(0),
+            client_gone: AtomicBool::new(false),
             parked: AtomicBool::new(true),
             peer_headers: OnceLock::new(),
             waker: OnceLock::new(),
@@ -141,6 +144,14 @@ impl Connection {
     /// Whether the answer at hand is the last one on this connection.
     pub(crate) fn must_close(&self) -> bool {
         self.worker.is_draining() || self.body_failure().is_some()
+    }
+
+    pub(crate) fn client_is_gone(&self) -> bool {
+        self.client_gone.load(Relaxed)
+    }
+
+    pub(crate) fn note_client_gone(&self) {
+        self.client_gone.store(true, Relaxed);
     }
 
     /// What comes next is not looked at any more. Honest requests that came before it are served all the same.
@@ -304,7 +315,9 @@ async fn speak_http(stream: Stream, connection: &Arc<Connection>) -> Stretch {
     let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
     let mut server = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES_MAX)
-        .pipeline_flush(false)
+        // Without this hyper reads ahead during each exchange only to notice a client that goes away, into a fresh buffer
+        // of 8 KiB since the head still holds the old one. `ClientStream` notices for less.
+        .half_close(true)
         .serve_connection(io, ServedByHyper(handler::service(connection.clone())));
     let pause = poll_fn(|cx| poll_server(&mut server, connection, cx)).await;
     let parts = server.into_parts();
@@ -358,6 +371,7 @@ where
     // What came before the refused message is answered first.
     let nothing_open = matches!(activity.phase(), Phase::Idle | Phase::Head) && !activity.write_blocked.load(Relaxed);
     match connection.refusal() {
+        _ if connection.client_is_gone() => Poll::Ready(Pause::Cut),
         Some(_) if !nothing_open || !connection.refusal_is_reached() => Poll::Pending,
         // The request had its answer before its body was refused: there is nothing more to say.
         Some(_) if connection.body_refusal().is_some() => Poll::Ready(Pause::Done),

@@ -8,11 +8,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri, Version};
 
 use crate::error::FailureKind;
 use crate::http::forwarded::Trust;
 use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
+use crate::http::survey::Survey;
 use crate::lifecycle::clock;
 use crate::proxy::activity::Phase;
 use crate::proxy::connection::Connection;
@@ -31,6 +33,8 @@ pub(crate) struct Exchange {
     pub(crate) started: Moment,
     pub(crate) request_id: RequestId,
     pub(crate) trace: TraceContext,
+    /// Which fields the request came with.
+    pub(crate) fields: Survey,
     /// What the request was received as.
     pub(crate) version: Version,
     /// What a local reply is written for: `Accept` and `Content-Type` of the request.
@@ -78,12 +82,12 @@ struct Described {
 }
 
 impl Described {
-    fn of<B>(request: &Request<B>) -> Self {
-        let headers = request.headers();
+    fn of(head: &Parts) -> Self {
+        let headers = &head.headers;
         Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
             host: headers.get(header::HOST).cloned(),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             referer: headers.get(header::REFERER).cloned(),
@@ -103,21 +107,29 @@ pub(crate) enum BodyExpected {
 
 impl Exchange {
     /// Begins with a head that hyper has parsed.
-    pub(crate) fn begin<B>(connection: &Arc<Connection>, request: &Request<B>) -> Box<Self> {
+    pub(crate) fn begin(connection: &Arc<Connection>, head: &Parts) -> Box<Self> {
         let now = clock::now();
         connection.begin_request(now);
-        let headers = request.headers();
-        let request_id = RequestId::accept_or_random(headers.get(X_REQUEST_ID).map(HeaderValue::as_bytes));
-        let trace = TraceContext::continue_or_begin(headers.get(TRACEPARENT).map(HeaderValue::as_bytes), &request_id);
+        let headers = &head.headers;
+        let fields = Survey::of(headers);
+        let value = |field: Survey, name: HeaderName| {
+            let value = if fields.has(field) { headers.get(name) } else { None };
+            value.map(HeaderValue::as_bytes)
+        };
+        let request_id = RequestId::accept_or_random(value(Survey::REQUEST_ID, X_REQUEST_ID));
+        let trace = TraceContext::continue_or_begin(value(Survey::TRACEPARENT, TRACEPARENT), &request_id);
         let mut exchange = Self::new(connection, request_id, trace, now);
-        exchange.version = request.version();
-        exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
+        exchange.fields = fields;
+        exchange.version = head.version;
+        if fields.has(Survey::WISHES) {
+            exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
+        }
         let peer = connection.peer_headers();
         if peer.trust() == Trust::Trusted {
             // A trusted proxy says whom it speaks for. Anybody else is the client himself.
             exchange.client_ip = peer.client_ip(headers, &connection.worker.store.load().config.trusted_proxies);
         }
-        exchange.described = connection.worker.log.as_ref().map(|_| Described::of(request));
+        exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
     }
 
@@ -136,6 +148,7 @@ impl Exchange {
             started,
             request_id,
             trace,
+            fields: Survey::default(),
             version: Version::HTTP_11,
             wishes: [None, None],
             client_ip: connection.peer.map(|peer| peer.ip().to_canonical()),

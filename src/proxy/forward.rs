@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, response};
+use http::{Method, Request, Response, StatusCode, request, response};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
@@ -31,11 +31,12 @@ use crate::runtime::service::{Lease, Service, Unavailable};
 pub(crate) async fn run(
     exchange: &mut Exchange,
     route: &ActiveRoute,
-    request: Request<Incoming>,
+    head: request::Parts,
+    body: Incoming,
 ) -> Result<Response<ProxyBody>, ProxyError> {
     let deadline = clock::instant_at(exchange.started.after(route.service.policy.timeout));
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
-    let outbound = outbound::prepare(exchange, route, request).await?;
+    let outbound = outbound::prepare(exchange, route, head, body).await?;
     let lease = take_backend(exchange, &route.service, outbound.key, deadline).await?;
     exchange.backend = Some(lease.backend.clone());
     exchange.attempts += 1;

@@ -17,6 +17,7 @@ use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::{self, RequestBody as Framing};
 use crate::http::headers::{self, Cleaned};
 use crate::http::local_reply::X_REQUEST_ID;
+use crate::http::survey::Survey;
 pub(crate) use crate::http::upgrade::Upgrade;
 use crate::proxy::exchange::{Exchange, TRACEPARENT};
 use crate::proxy::expect::{Continue, Signal};
@@ -37,11 +38,12 @@ pub(crate) struct Outbound {
 pub(crate) async fn prepare(
     exchange: &mut Exchange,
     route: &ActiveRoute,
-    request: Request<Incoming>,
+    mut head: Parts,
+    incoming: Incoming,
 ) -> Result<Outbound, ProxyError> {
-    let (mut head, incoming) = request.into_parts();
-    let upgrade = Upgrade::of(&head);
-    let announced = Framing::of(&head.headers);
+    let fields = exchange.fields;
+    let upgrade = if fields.has(Survey::UPGRADE) { Upgrade::of(&head) } else { Upgrade::No };
+    let announced = if fields.has(Survey::FRAMING) { Framing::of(&head.headers) } else { Framing::None };
     let policy = &route.service.policy;
     if matches!(announced, Framing::Known(length) if length > policy.max_body) {
         return Err(FailureKind::BodyTooLarge.into());
@@ -51,7 +53,9 @@ pub(crate) async fn prepare(
     let cleaned = sign(exchange, &mut head)?;
     upgrade.reissue(&mut head.headers);
     let body = if incoming.is_end_stream() {
-        framing::frame_request(&mut head.headers, announced);
+        if announced != Framing::None {
+            framing::frame_request(&mut head.headers, announced);
+        }
         RequestBody::Empty
     } else {
         read_body(exchange, route, &mut head, Arriving { incoming, cleaned }).await?
@@ -75,9 +79,16 @@ fn readdress(head: &mut Parts, route: &ActiveRoute) -> Result<(), FailureKind> {
 fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<Cleaned, FailureKind> {
     let connection = &exchange.connection;
     let peer = connection.peer_headers();
-    let cleaned = headers::clean_request(&mut head.headers, peer.trust())?;
+    let cleaned = match exchange.fields.has(Survey::HOP_BY_HOP | Survey::IDENTITY) {
+        true => headers::clean_request(&mut head.headers, peer.trust())?,
+        false => Cleaned::default(),
+    };
     peer.apply(&mut head.headers);
-    connection.worker.via.add(&mut head.headers, exchange.version)?;
+    let via = &connection.worker.via;
+    if exchange.fields.has(Survey::VIA) {
+        via.check_loop(&head.headers)?;
+    }
+    via.add(&mut head.headers, exchange.version);
     head.headers.insert(X_REQUEST_ID, exchange.request_id.to_header());
     head.headers.insert(TRACEPARENT, exchange.trace.to_header());
     Ok(cleaned)
@@ -100,7 +111,7 @@ async fn read_body(
     let policy = &route.service.policy;
     let mut allowance = policy.max_body;
     let mut frames = Frames::default();
-    let go_ahead = expected_continue(head);
+    let go_ahead = if exchange.fields.has(Survey::EXPECT) { expected_continue(head) } else { None };
     // A client that waits for 100 sends nothing before the backend was asked.
     while go_ahead.is_none() && frames.bytes() < policy.buffer.request.0 {
         let next = poll_fn(|cx| poll_client(&mut incoming, &exchange.connection, cx)).await;

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -258,7 +259,28 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
 /// Idle connections of one worker, by backend.
 #[derive(Default)]
 pub(crate) struct Pools {
-    by_backend: Mutex<HashMap<BackendId, Pool>>,
+    by_backend: Mutex<ById>,
+}
+
+/// Ids are counted up, so their low bits spread as well as any hash of them.
+type ById = HashMap<BackendId, Pool, BuildHasherDefault<IdHasher>>;
+
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a BackendId is one u64");
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The map takes its buckets from the low bits and its tags from the seven highest.
+        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 struct Pool {
@@ -310,7 +332,7 @@ impl Pools {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<BackendId, Pool>> {
+    fn lock(&self) -> MutexGuard<'_, ById> {
         self.by_backend.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
