@@ -406,7 +406,20 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
             connection.fail_body(FailureKind::Deadline);
             None
         }
-        Order::Stalled | Order::Deadline | Order::Now => Some(Pause::Cut),
+        Order::Stalled | Order::Deadline | Order::Now => {
+            connection.fail_body(reason_for_cut(order, activity));
+            Some(Pause::Cut)
+        }
+    }
+}
+
+/// Why we end what is open: the record must not blame the client for it.
+fn reason_for_cut(order: Order, activity: &Activity) -> FailureKind {
+    match order {
+        Order::Deadline => FailureKind::Deadline,
+        Order::Now => FailureKind::Draining,
+        _ if activity.write_blocked.load(Relaxed) => FailureKind::ClientClosed,
+        _ => FailureKind::ResponseTimeout,
     }
 }
 

@@ -266,10 +266,10 @@ fn proto(version: Version) -> &'static str {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.status.is_none() && self.reason.is_none() {
-            // Dropped while it was served: hyper lets go of a request when its client does, else it is our bug.
+            // Dropped while it was served: hyper lets go of a request when its client does, or we do, else it is our bug.
             self.reason = Some(match std::thread::panicking() {
                 true => FailureKind::Internal,
-                false => FailureKind::ClientClosed,
+                false => self.connection.body_failure().unwrap_or(FailureKind::ClientClosed),
             });
         }
         let now = clock::now();
