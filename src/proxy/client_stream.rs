@@ -55,7 +55,7 @@ impl ClientStream {
     fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let fresh = &buf.filled()[before..];
         let activity = &self.connection.activity;
-        activity.bytes_in.fetch_add(fresh.len() as u64, Relaxed);
+        activity.bytes_in.add(fresh.len());
         match self.guard.feed(fresh) {
             Verdict::Pass(_) => {}
             Verdict::Refused { good, kind } => {

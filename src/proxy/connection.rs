@@ -168,7 +168,7 @@ impl Connection {
 
     pub(crate) fn note_write(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.activity.bytes_out.fetch_add(*bytes as u64, Relaxed);
+            self.activity.bytes_out.add(*bytes);
         }
         self.activity.write_blocked.store(written.is_pending(), Relaxed);
     }
