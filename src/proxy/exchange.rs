@@ -4,7 +4,6 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -174,7 +173,7 @@ impl Exchange {
 
     /// Whether time has passed since its head: for its body, or for a place at a backend.
     pub(crate) fn has_waited(&self) -> bool {
-        self.waits.queue.is_some() || self.connection.activity.body_bytes_in.load(Relaxed) > 0
+        self.waits.queue.is_some() || self.connection.activity.body_bytes_in.get() > 0
     }
 
     /// Notes that it failed; the first failure is the one that counts.
@@ -241,7 +240,7 @@ impl Exchange {
             query: described.and_then(|d| d.uri.query()).map(str::as_bytes),
             proto: described.map_or("HTTP/1.1", |d| proto(d.version)),
             status: self.final_status(),
-            bytes_in: self.connection.activity.body_bytes_in.load(Relaxed),
+            bytes_in: self.connection.activity.body_bytes_in.get(),
             bytes_out: self.bytes_out,
             duration,
             queue: self.waits.queue,

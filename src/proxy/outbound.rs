@@ -141,7 +141,7 @@ fn whole(head: &mut Parts, frames: Frames) -> RequestBody {
         head.headers.remove(TRAILER);
     }
     framing::frame_request(&mut head.headers, framing);
-    RequestBody::Whole(frames)
+    RequestBody::Whole(Box::new(frames))
 }
 
 /// C-23: the expectation goes on to the backend, and the client hears its answer.

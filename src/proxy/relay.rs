@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -111,7 +110,7 @@ impl Relay {
         match ready!(polled) {
             Some(Ok(frame)) => {
                 let frame = without_banned_trailers(frame, &source.cleaned);
-                connection.activity.bytes_upstream.fetch_add(data_len(&frame) as u64, Relaxed);
+                connection.activity.bytes_upstream.add(data_len(&frame));
                 if self.incoming.is_end_stream() {
                     self.release(connection);
                 }
