@@ -8,6 +8,7 @@ mod cli;
 mod corpus;
 mod corpus_live;
 mod drain;
+mod filtered;
 mod flask;
 mod framing;
 mod guard_and_engine;
