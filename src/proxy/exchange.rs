@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 
 use crate::error::FailureKind;
+use crate::http::forwarded::Trust;
 use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
 use crate::http::survey::Survey;
 use crate::lifecycle::clock;
@@ -121,6 +122,11 @@ impl Exchange {
         exchange.version = head.version;
         if fields.has(Survey::WISHES) {
             exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
+        }
+        let peer = connection.peer_headers();
+        if peer.trust() == Trust::Trusted {
+            // A trusted proxy says whom it speaks for. Anybody else is the client himself.
+            exchange.client_ip = peer.client_ip(headers, &connection.worker.store.load().config.trusted_proxies);
         }
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
@@ -259,10 +265,10 @@ fn proto(version: Version) -> &'static str {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.status.is_none() && self.reason.is_none() {
-            // Dropped while it was served: hyper lets go of a request when its client does, else it is our bug.
+            // Dropped while it was served: hyper lets go of a request when its client does, or we do, else it is our bug.
             self.reason = Some(match std::thread::panicking() {
                 true => FailureKind::Internal,
-                false => FailureKind::ClientClosed,
+                false => self.connection.body_failure().unwrap_or(FailureKind::ClientClosed),
             });
         }
         let now = clock::now();
