@@ -15,10 +15,10 @@ use std::time::Duration;
 use crate::admin::{self, Resources};
 use crate::config::checked::Config;
 use crate::control::resolve::Resolver;
+use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::signal::{Request, Signals};
-use crate::lifecycle::clock;
 use crate::net::listener::{self, Bound};
 use crate::proxy::capacity::{self, Capacity};
 use crate::proxy::listening::ListenerContext;
@@ -288,7 +288,9 @@ async fn obey_signals(mut signals: Signals, trigger: Trigger, log: Option<Arc<Ac
                 tracing::info!(signal = name, "draining");
                 trigger.request(Reason::Signal(name));
             }
-            Request::Reload => tracing::warn!("SIGHUP: this version reads its configuration only at start; restart to apply it"),
+            Request::Reload => {
+                tracing::warn!("SIGHUP: this version reads its configuration only at start; restart to apply it")
+            }
             Request::ReopenLogs => {
                 if let Some(log) = &log {
                     log.reopen();

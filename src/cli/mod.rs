@@ -246,7 +246,9 @@ impl InstanceArgs {
         if let Some(address) = &self.admin {
             return Ok(Admin { address: admin_address(address)?, token: None });
         }
-        let Ok(path) = self.file.path() else { return Ok(Admin { address: admin_address(defaults::ADMIN)?, token: None }) };
+        let Ok(path) = self.file.path() else {
+            return Ok(Admin { address: admin_address(defaults::ADMIN)?, token: None });
+        };
         let loaded = load::read(&path, &ProcessEnvironment)
             .map_err(|_| format!("error: {} is not valid\nsee why: portway check -c {0}", path.display()))?;
         let file = path.display();

@@ -11,7 +11,7 @@ use crate::config::checked::Admin;
 
 /// How the status is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(super) enum Output {
     /// For people.
     Table,
     /// As the API gives it.
@@ -19,7 +19,7 @@ pub enum Output {
 }
 
 /// 0 with the status on standard output, else 1 with the reason on standard error.
-pub fn run(admin: &Admin, output: Output) -> ExitCode {
+pub(super) fn run(admin: &Admin, output: Output) -> ExitCode {
     match ask(admin, output) {
         Ok(text) => {
             // A reader that has seen enough (`| head`) is no error.

@@ -90,7 +90,8 @@ mod tests {
 
     #[tokio::test]
     async fn fields_are_removed_and_set_in_both_directions() {
-        let edits = HeaderEdits { request: edit(&[("x-a", "1")], &["cookie"]), response: edit(&[("x-b", "2")], &["server"]) };
+        let edits =
+            HeaderEdits { request: edit(&[("x-a", "1")], &["cookie"]), response: edit(&[("x-b", "2")], &["server"]) };
         let echo = tower::service_fn(|request: Request<()>| async move {
             let mut response = Response::new(());
             *response.headers_mut() = request.headers().clone();

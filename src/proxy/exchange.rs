@@ -151,11 +151,6 @@ impl Exchange {
         self.connection.activity.limit_request(self.started.after(policy.timeout), policy.timeouts.idle);
     }
 
-    /// The reason word, if it has one by now.
-    pub(crate) fn reason(&self) -> Option<FailureKind> {
-        self.reason
-    }
-
     /// Notes that it failed; the first failure is the one that counts.
     pub(crate) fn fail(&mut self, kind: FailureKind) {
         self.reason.get_or_insert(kind);
@@ -209,7 +204,8 @@ impl Exchange {
         let described = self.described.as_ref();
         let trace_id = self.trace.trace_id();
         log.write(&Record {
-            arrived_at_unix: described.map_or_else(|| clock::unix_now().saturating_sub(duration), |d| d.arrived_at_unix),
+            arrived_at_unix: described
+                .map_or_else(|| clock::unix_now().saturating_sub(duration), |d| d.arrived_at_unix),
             request_id: self.request_id.as_str(),
             trace_id: Some(trace_id.as_str()),
             client_ip: self.client_ip,

@@ -281,11 +281,6 @@ impl Pools {
         });
     }
 
-    /// How many connections rest.
-    pub(crate) fn len(&self) -> usize {
-        self.lock().values().map(|pool| pool.idle.len()).sum()
-    }
-
     fn lock(&self) -> MutexGuard<'_, HashMap<BackendId, Pool>> {
         self.by_backend.lock().unwrap_or_else(PoisonError::into_inner)
     }

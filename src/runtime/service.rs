@@ -120,7 +120,8 @@ impl Service {
     /// A service without members; [`Service::set_members`] follows.
     pub fn new(config: &checked::Service, queue: Arc<Queue>, metrics: Arc<ServiceMetrics>) -> Self {
         let policy = Policy::from(config);
-        let empty = BackendSet { picker: Picker::new::<Member>(&policy.balance, &[]), members: vec![], unresolved: vec![] };
+        let empty =
+            BackendSet { picker: Picker::new::<Member>(&policy.balance, &[]), members: vec![], unresolved: vec![] };
         Self { name: config.name.clone(), policy, queue, metrics, members: ArcSwap::from_pointee(empty) }
     }
 
