@@ -3,6 +3,7 @@
 
 mod support;
 
+mod architecture;
 mod cancel;
 mod corpus;
 mod drain;
