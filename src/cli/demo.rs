@@ -49,10 +49,10 @@ fn play(args: &DemoArgs) -> Result<(), String> {
     let yaml = to_yaml(&show::with_defaults(&loaded.raw, &loaded.config));
     drop((front.held, admin.held));
     let app = App::start(Setup { config: loaded.config, file: Some(file), yaml }).map_err(|error| error.to_string())?;
-    super::print(&stage.introduction(args.rate));
     let drain = app.trigger();
     let traffic = traffic::start(front.address, args.rate, drain.watch()).map_err(cannot)?;
-    let table = table::start(admin.address, backends.list(), drain.watch()).map_err(cannot)?;
+    let table =
+        table::start(admin.address, backends.list(), stage.introduction(args.rate), drain.watch()).map_err(cannot)?;
     // Requests that are cut at the end are part of the show: a backend may hang by then.
     let ended = app.run(TakeSignals::Yes).map_err(|error| error.to_string());
     traffic

@@ -17,6 +17,9 @@ use crate::lifecycle::drain::{Phase, Watch};
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
 
+/// Between two looks at an instance that starts.
+const START: Duration = Duration::from_millis(10);
+
 /// How the figures are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
@@ -33,22 +36,33 @@ impl Form {
     }
 }
 
-/// Shows what the admin listener at `admin` says until the drain begins.
-pub(super) fn start(admin: SocketAddr, backends: &[Arc<Backend>], mut drain: Watch) -> io::Result<JoinHandle<()>> {
+/// Prints `introduction` once the admin listener at `admin` answers, then what it says until the drain begins.
+pub(super) fn start(
+    admin: SocketAddr,
+    backends: &[Arc<Backend>],
+    introduction: String,
+    mut drain: Watch,
+) -> io::Result<JoinHandle<()>> {
     let mut show = Show { backends: backends.to_vec(), seen: HashMap::new(), n_lines: 0, form: Form::of_stdout() };
     let admin = Admin { address: ListenAddress::Tcp(admin), token: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("demo-table".to_owned()).spawn(move || {
         runtime.block_on(async {
+            let mut text = introduction;
+            let mut pause = START;
             loop {
                 tokio::select! {
                     () = drain.reached(Phase::Announced) => return,
-                    () = tokio::time::sleep(EVERY) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
                 // It may not be up yet, or busy: the next look tells.
                 let Ok((status, _)) = status::fetch(&admin) else { continue };
+                if pause == EVERY {
+                    text = show.next(&status);
+                }
+                pause = EVERY;
                 let mut stdout = io::stdout().lock();
-                if stdout.write_all(show.next(&status).as_bytes()).and_then(|()| stdout.flush()).is_err() {
+                if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
                     return;
                 }
             }

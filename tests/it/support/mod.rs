@@ -26,8 +26,8 @@ pub(crate) use flask::{Flask, Fleet, Worker};
 pub(crate) use load::{Load, Report};
 pub(crate) use metrics::Metrics;
 pub(crate) use origin::{Act, Origin, Received, response};
-pub(crate) use portway::{Launch, Portway};
-pub(crate) use process::{cpu_time, limit_files, open_files, raise_files_limit, resident_bytes};
+pub(crate) use portway::{Launch, Portway, binary};
+pub(crate) use process::{Guarded, Scratch, cpu_time, limit_files, open_files, raise_files_limit, resident_bytes};
 pub(crate) use wire::{Body, Head, Response};
 
 /// Longest wait of the harness for something that ought to happen at once.
