@@ -218,7 +218,7 @@ fn content_length(head: &[u8]) -> usize {
     value.fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'))
 }
 
-/// The worker's entry below `/proc/self/task`: the newest, since the workers of earlier subjects have ended.
+/// The worker's entry below `/proc/self/task`: there is one at a time.
 fn worker_task() -> io::Result<std::path::PathBuf> {
     for entry in fs::read_dir("/proc/self/task")? {
         let task = entry?.path();

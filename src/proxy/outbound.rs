@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 
-use http::header::{EXPECT, HeaderMap, HeaderValue, TRAILER};
+use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
@@ -16,12 +16,16 @@ use crate::config::checked::{Balance, HashKey, Rewrite, RouteAction};
 use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::{self, RequestBody as Framing};
 use crate::http::headers;
+use crate::http::local_reply::X_REQUEST_ID;
 pub(crate) use crate::http::upgrade::Upgrade;
 use crate::proxy::exchange::Exchange;
 use crate::proxy::expect::{Continue, Signal};
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client};
 use crate::routing::rewrite;
+
+/// Where the request stands in its trace. <https://www.w3.org/TR/trace-context/>
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A request ready for a backend.
 pub(crate) struct Outbound {
@@ -77,8 +81,8 @@ fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<(), FailureKind> {
     headers::clean_request(&mut head.headers, peer.trust())?;
     peer.apply(&mut head.headers);
     connection.worker.via.add(&mut head.headers, exchange.version)?;
-    head.headers.insert("x-request-id", exchange.request_id.to_header());
-    head.headers.insert("traceparent", exchange.trace.to_header());
+    head.headers.insert(X_REQUEST_ID, exchange.request_id.to_header());
+    head.headers.insert(TRACEPARENT, exchange.trace.to_header());
     Ok(())
 }
 
