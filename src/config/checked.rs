@@ -174,7 +174,8 @@ pub struct Service {
 /// Where backends come from. Later issues add `docker` and `container`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Addresses in the file; names are resolved again and again, and every address is a backend.
+    /// Addresses in the file; names are resolved again and again, and every address is a backend. Empty only if every
+    /// route of the service is a redirect.
     Backends(Vec<BackendAddress>),
 }
 
@@ -220,7 +221,7 @@ pub struct RouteMatch {
 pub enum HostMatch {
     /// Every host.
     Any,
-    /// `shop.example.com`.
+    /// `shop.example.com`; an IPv6 address keeps its brackets, as in the Host header.
     Exact(String),
     /// `*.example.com`, stored as `example.com`: one or more labels in front, never the bare name.
     Wildcard(String),

@@ -216,6 +216,9 @@ impl<T: Decode> Decode for Vec<T> {
         };
         let mut read = Vec::with_capacity(items.len());
         for item in items {
+            if decoder.report.is_full() {
+                break;
+            }
             if item.is_null() {
                 decoder.report.error(item.span, format!("an empty entry in {}", decoder.context()), "remove the `-`");
                 continue;

@@ -7,7 +7,7 @@ use std::fmt;
 use serde_json::{Value, json};
 
 use super::source::{Place, Sources, Span};
-use super::tree::{Node, Paths};
+use super::tree::{self, Node};
 
 /// Whether a configuration with this diagnostic may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -193,18 +193,18 @@ impl Report {
     pub fn finish(self, sources: Sources, trees: &[Node], file_name: &str) -> Diagnostics {
         let mut list: Vec<Diagnostic> = self.errors.into_iter().chain(self.warnings).collect();
         if !list.is_empty() {
-            let paths = Paths::of(trees);
+            let also = list.iter().filter_map(|diagnostic| diagnostic.also.as_ref()).map(|also| also.span);
+            let paths = tree::paths(trees, list.iter().map(|diagnostic| diagnostic.span).chain(also));
             for diagnostic in &mut list {
+                // The second of two equal keys is not in the tree; its path is that of the first.
+                let spans = [Some(diagnostic.span), diagnostic.also.as_ref().map(|also| also.span)];
+                let path = spans.into_iter().flatten().find_map(|span| paths.get(&span));
+                diagnostic.path = path.cloned().unwrap_or_default();
                 diagnostic.place = match diagnostic.span.is_some() {
                     true => sources.place(diagnostic.span),
                     // What is wrong with the file as a whole.
                     false => Place { file: file_name.to_owned(), line: 1, column: 1 },
                 };
-                diagnostic.path = paths.of_span(diagnostic.span);
-                // The second of two equal keys is not in the tree; its path is that of the first.
-                if let (true, Some(also)) = (diagnostic.path.is_empty(), &diagnostic.also) {
-                    diagnostic.path = paths.of_span(also.span);
-                }
             }
             list.sort_by_key(|diagnostic| diagnostic.span);
         }

@@ -243,3 +243,47 @@ fn read_at_most(path: &Path, n_bytes: usize) -> io::Result<Vec<u8>> {
     File::open(path)?.take(n_bytes as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::tree::Value;
+
+    /// Our tree against the user's YAML crate: keys and lengths, since the tree leaves scalars as they were typed.
+    fn same_shape(node: &Node, value: &serde_yaml::Value) -> bool {
+        match (&node.value, value) {
+            (Value::List(items), serde_yaml::Value::Sequence(values)) => {
+                items.len() == values.len() && items.iter().zip(values).all(|(item, value)| same_shape(item, value))
+            }
+            (Value::Mapping(entries), serde_yaml::Value::Mapping(values)) => {
+                entries.len() == values.len()
+                    && entries
+                        .iter()
+                        .all(|entry| values.get(&entry.key).is_some_and(|value| same_shape(&entry.value, value)))
+            }
+            (Value::Scalar(text), value) => match value {
+                serde_yaml::Value::String(string) => text.text == *string,
+                serde_yaml::Value::Null => node.is_null(),
+                value => !value.is_mapping() && !value.is_sequence(),
+            },
+            _ => false,
+        }
+    }
+
+    #[test]
+    fn two_yaml_parsers_agree_on_what_a_file_says() {
+        let odd = "a: |\n  block\n  text\nb: >-\n  folded\n  text\nc: 'it''s'\nd: \"\\u00e9\\n\"\ne: [1, {f: ~}, off, 0x1f]\n\"g h\": &x {i: 1}\nj: *x\n";
+        let examples = [
+            include_str!("../../config/minimal.yaml"),
+            include_str!("../../config/front-door.yaml"),
+            include_str!("../../config/reference.yaml"),
+            odd,
+        ];
+        for text in examples {
+            let file = Sources::default().add("a.yaml", text.to_owned());
+            let tree = tree::parse(file, text, &mut Report::default()).expect("it is YAML");
+            let value: serde_yaml::Value = serde_yaml::from_str(text).expect("it is YAML");
+            assert!(same_shape(&tree, &value), "{tree:#?}\n{value:#?}");
+        }
+    }
+}

@@ -369,24 +369,6 @@ fn keys_of_later_versions_are_said_to_be_that() {
     }
 }
 
-#[test]
-fn a_thousand_services_are_checked_in_a_moment() {
-    let mut text = "services:\n".to_owned();
-    for n in 0..1_000 {
-        writeln!(
-            text,
-            "  s{n}:\n    route: s{n}.example.com/\n    backends: [10.0.0.1:{n}5, 10.0.0.2:{n}5, 10.0.0.3:{n}5]"
-        )
-        .unwrap();
-    }
-    let text = text.replace(":9", ":1");
-    let begun = tokio::time::Instant::now();
-    let loaded = load(&text.replace("5,", ",").replace("5]", "]").replace(":0", ":1"));
-    assert_eq!(loaded.config.services.len(), 1_000);
-    // The bar is one second of a release build; a debug build on a busy machine stays below it as well.
-    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-}
-
 /// A folder that is gone when the test ends.
 struct Folder(PathBuf);
 
@@ -447,7 +429,7 @@ fn any_route() -> impl Strategy<Value = String> {
         "{ regex: \"^/(?P<x>[0-9]+)$\", rewrite: /n/$x }",
         "[/b, { host: b.example.com, headers: { x-a: , x-b: \"1\", x-c: { regex: \"a$\" } } }]",
         "{ path: /q, query: { page: \"1\", \"a b\": } }",
-        "{ path: /old, redirect: \"https://{host}/new{query}\" }",
+        "{ path: /old, redirect: \"https://{host}/new?{query}\" }",
         "\"${ROUTE}\"",
         "\"${PORT}.example.com/p\"",
     ])

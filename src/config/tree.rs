@@ -389,59 +389,86 @@ fn core_tag(tag: Option<&Tag>, span: Span) -> Result<(), Mistake> {
     }
 }
 
-/// The YAML path of every key and value, by place.
-pub struct Paths(Vec<(Span, String)>);
-
-impl Paths {
-    /// The paths of whole files.
-    pub fn of(trees: &[Node]) -> Self {
-        let mut paths = Vec::new();
-        for tree in trees {
-            collect_paths(tree, String::new(), &mut paths);
-        }
-        // Stable: of an aliased value's paths, the first in the file stays first.
-        paths.sort_by_key(|(span, _)| *span);
-        Self(paths)
+/// The YAML path of each of the places in `wanted`: of the key or value that stands there, or that the place is a part of.
+///
+/// Only these are spelled out: a tree has half a million nodes, a report a thousand places.
+pub fn paths(trees: &[Node], wanted: impl Iterator<Item = Span>) -> HashMap<Span, String> {
+    let mut wanted: Vec<Span> = wanted.filter(|span| span.is_some()).collect();
+    wanted.sort_unstable();
+    let mut search = PathSearch { wanted, found: HashMap::new(), path: Vec::new() };
+    for tree in trees {
+        search.visit(tree);
     }
-
-    /// The path of what stands at `span`, or of the value that `span` is a part of.
-    pub fn of_span(&self, span: Span) -> String {
-        let from = self.0.partition_point(|(other, _)| *other < span);
-        if let Some((found, path)) = self.0.get(from).filter(|(other, _)| *other == span) {
-            debug_assert!(*found == span);
-            return path.clone();
-        }
-        let around = |other: &Span| {
-            other.file() == span.file()
-                && other.range().start <= span.range().start
-                && other.range().end >= span.range().end
-        };
-        self.0[..from]
-            .iter()
-            .rev()
-            .take(4)
-            .find(|(other, _)| around(other))
-            .map(|(_, path)| path.clone())
-            .unwrap_or_default()
-    }
+    search.found.into_iter().map(|(span, (_, path))| (span, path)).collect()
 }
 
-fn collect_paths(node: &Node, path: String, paths: &mut Vec<(Span, String)>) {
-    match &node.value {
-        Value::Scalar(_) => {}
-        Value::List(items) => {
-            for (idx, item) in items.iter().enumerate() {
-                collect_paths(item, format!("{path}[{idx}]"), paths);
+struct PathSearch<'n> {
+    wanted: Vec<Span>,
+    /// The path, and whether the place is all of what stands there.
+    found: HashMap<Span, (Extent, String)>,
+    path: Vec<Step<'n>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    Part,
+    Whole,
+}
+
+enum Step<'n> {
+    Key(&'n str),
+    Index(usize),
+}
+
+impl<'n> PathSearch<'n> {
+    fn visit(&mut self, node: &'n Node) {
+        self.match_span(node.span);
+        match &node.value {
+            Value::Scalar(_) => {}
+            Value::List(items) => {
+                for (idx, item) in items.iter().enumerate() {
+                    self.path.push(Step::Index(idx));
+                    self.visit(item);
+                    self.path.pop();
+                }
             }
-        }
-        Value::Mapping(entries) => {
-            for entry in entries {
-                let dot = if path.is_empty() { "" } else { "." };
-                let path = format!("{path}{dot}{}", entry.key);
-                paths.push((entry.key_span, path.clone()));
-                collect_paths(&entry.value, path, paths);
+            Value::Mapping(entries) => {
+                for entry in entries {
+                    self.path.push(Step::Key(&entry.key));
+                    self.match_span(entry.key_span);
+                    self.visit(&entry.value);
+                    self.path.pop();
+                }
             }
         }
     }
-    paths.push((node.span, path));
+
+    fn match_span(&mut self, span: Span) {
+        let from = self.wanted.partition_point(|wanted| *wanted < span.at_start());
+        for wanted_idx in from..self.wanted.len() {
+            let wanted = self.wanted[wanted_idx];
+            if wanted.file() != span.file() || wanted.range().start > span.range().end {
+                return;
+            }
+            let extent = if wanted == span { Extent::Whole } else { Extent::Part };
+            let is_inside = wanted.range().end <= span.range().end && !span.range().is_empty();
+            // Of an aliased value's paths, the first in the file.
+            let is_better = match self.found.get(&wanted) {
+                None => extent == Extent::Whole || is_inside,
+                Some((found, _)) => extent == Extent::Whole && *found == Extent::Part,
+            };
+            if is_better {
+                let path = self.spell();
+                self.found.insert(wanted, (extent, path));
+            }
+        }
+    }
+
+    fn spell(&self) -> String {
+        self.path.iter().fold(String::new(), |path, step| match step {
+            Step::Key(key) if path.is_empty() => (*key).to_owned(),
+            Step::Key(key) => format!("{path}.{key}"),
+            Step::Index(idx) => format!("{path}[{idx}]"),
+        })
+    }
 }

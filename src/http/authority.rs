@@ -49,13 +49,18 @@ pub fn settle(request: &mut Parts) -> Result<Onward, FailureKind> {
 ///
 /// `headers` are those of a settled request.
 pub fn routing_host(headers: &HeaderMap) -> Cow<'_, str> {
-    let host = headers.get(HOST).and_then(|host| split(host.as_bytes())).map_or("", |(host, _)| host);
-    let host = host.strip_suffix('.').unwrap_or(host);
-    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(host.to_ascii_lowercase())
-    } else {
-        Cow::Borrowed(host)
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let (mut n_uppercase, mut colon) = (0, host.len());
+    for (idx, byte) in host.bytes().enumerate() {
+        n_uppercase += usize::from(byte.is_ascii_uppercase());
+        if byte == b':' {
+            colon = idx;
+        }
     }
+    // The colons of an IPv6 address stand in brackets.
+    let host = if host.ends_with(']') { host } else { &host[..colon] };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if n_uppercase > 0 { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
 }
 
 /// C-05: exactly one valid `Host` in HTTP/1.1, at most one in HTTP/1.0.

@@ -222,20 +222,19 @@ impl Via {
         }
     }
 
-    /// Adds our entry to a request that was received as `version`, after those that are there.
-    ///
     /// An error is [`FailureKind::LoopDetected`]: our entry is there already.
-    pub fn add(&self, headers: &mut HeaderMap, version: Version) -> Result<(), FailureKind> {
+    pub fn check_loop(&self, headers: &HeaderMap) -> Result<(), FailureKind> {
         let is_ours = |entry: &[u8]| {
             let mut words = entry.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
             words.nth(1).is_some_and(|received_by| received_by.eq_ignore_ascii_case(self.pseudonym.as_bytes()))
         };
-        if elements(headers, &VIA).any(is_ours) {
-            return Err(FailureKind::LoopDetected);
-        }
+        if elements(headers, &VIA).any(is_ours) { Err(FailureKind::LoopDetected) } else { Ok(()) }
+    }
+
+    /// Adds our entry to a request that was received as `version`, after those that are there.
+    pub fn add(&self, headers: &mut HeaderMap, version: Version) {
         let entry = if version == Version::HTTP_10 { &self.after_http_1_0 } else { &self.after_http_1_1 };
         headers.append(VIA, entry.clone());
-        Ok(())
     }
 }
 
@@ -355,13 +354,14 @@ mod tests {
     fn a_request_that_comes_round_again_is_a_loop() {
         let via = Via::new("portway-1a2b3c4d");
         let mut request = headers(&[("via", "1.1 a, 1.0 portway-ffffffff")]);
-        assert_eq!(via.add(&mut request, Version::HTTP_11), Ok(()));
+        assert_eq!(via.check_loop(&request), Ok(()));
+        via.add(&mut request, Version::HTTP_11);
         assert_eq!(all(&request, &VIA), ["1.1 a, 1.0 portway-ffffffff", "1.1 portway-1a2b3c4d"]);
-        assert_eq!(via.add(&mut request, Version::HTTP_11), Err(FailureKind::LoopDetected));
+        assert_eq!(via.check_loop(&request), Err(FailureKind::LoopDetected));
         let mut old = HeaderMap::new();
-        assert_eq!(via.add(&mut old, Version::HTTP_10), Ok(()));
+        via.add(&mut old, Version::HTTP_10);
         assert_eq!(all(&old, &VIA), ["1.0 portway-1a2b3c4d"]);
         let folded = headers(&[("via", "HTTP/1.1  PORTWAY-1a2b3c4d (x)")]);
-        assert_eq!(via.add(&mut folded.clone(), Version::HTTP_11), Err(FailureKind::LoopDetected));
+        assert_eq!(via.check_loop(&folded), Err(FailureKind::LoopDetected));
     }
 }

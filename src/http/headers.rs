@@ -18,7 +18,7 @@ const PROXY: HeaderName = HeaderName::from_static("proxy");
 ///
 /// `Trailer` is not among them: RFC 9110 §6.6.2 has it end-to-end, and hyper writes no trailer that it
 /// does not name (H10).
-const HOP_BY_HOP: [HeaderName; 7] =
+pub(super) const HOP_BY_HOP: [HeaderName; 7] =
     [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS, PROXY];
 
 /// Fields that stay although `Connection` names them: who the client is and which request this is. S-14,
@@ -224,6 +224,12 @@ enum Direction {
 
 /// The fields that `Connection` asks to remove.
 fn named_by_connection(headers: &HeaderMap, direction: Direction) -> Result<Vec<HeaderName>, FailureKind> {
+    let mut lines = headers.get_all(CONNECTION).into_iter();
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && (line == "keep-alive" || line == "close")
+    {
+        return Ok(Vec::new()); // nearly every `Connection` there is
+    }
     let mut named = Vec::new();
     for (idx, option) in elements(headers, &CONNECTION).enumerate() {
         if idx == CONNECTION_OPTIONS_MAX {
@@ -291,6 +297,11 @@ impl Identity {
     }
 }
 
+/// Whether a name looks like one of [`IDENTITY`] or a forwarding field, in whatever spelling.
+pub(super) fn is_suspect_identity(name: &str) -> bool {
+    identity(name) != Identity::No
+}
+
 fn identity(name: &str) -> Identity {
     // What `forwarded` or the request id's own code overwrites is left to them, in its own spelling.
     const SET_BY_US: [&str; 5] =
@@ -330,6 +341,13 @@ fn require_chunked_alone(headers: &HeaderMap) -> Result<(), FailureKind> {
 
 /// One decimal number, or an error. RFC 9110 §8.6 lets equal numbers be folded into one. H8.
 fn normalise_content_length(headers: &mut HeaderMap) -> Result<(), FailureKind> {
+    let mut lines = headers.get_all(CONTENT_LENGTH).into_iter();
+    if let (Some(line), None) = (lines.next(), lines.next())
+        && (1..=19).contains(&line.len())
+        && line.as_bytes().iter().all(u8::is_ascii_digit)
+    {
+        return Ok(()); // nearly every length there is
+    }
     let mut lengths = elements(headers, &CONTENT_LENGTH);
     let first = lengths.next().and_then(decimal).ok_or(FailureKind::UpstreamProtocol)?;
     let mut n_others = 0;

@@ -9,4 +9,5 @@ pub mod head_guard;
 pub mod headers;
 pub mod local_reply;
 pub mod path;
+pub mod survey;
 pub mod upgrade;

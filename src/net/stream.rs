@@ -2,9 +2,11 @@
 //! It promises to add nothing to what the socket does but a match. It does not buffer.
 
 use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -15,6 +17,17 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A unix socket.
     Unix(UnixStream),
+}
+
+/// What [`Stream::peek`] saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peeked {
+    /// Nothing yet.
+    Nothing,
+    /// At least one byte.
+    Bytes,
+    /// The peer's end of stream, or a reset.
+    End,
 }
 
 impl Stream {
@@ -31,6 +44,41 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Looks at what is there to read, without taking it.
+    pub fn peek(&self) -> Peeked {
+        let look = |socket: BorrowedFd<'_>| {
+            let mut byte = [0];
+            rustix::net::recv(socket, &mut byte, RecvFlags::PEEK).map(|(_, n)| n).map_err(io::Error::from)
+        };
+        let seen = match self {
+            Stream::Tcp(stream) => stream.try_io(Interest::READABLE, || look(stream.as_fd())),
+            Stream::Unix(stream) => stream.try_io(Interest::READABLE, || look(stream.as_fd())),
+        };
+        match seen {
+            Ok(0) => Peeked::End,
+            Ok(_) => Peeked::Bytes,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Peeked::Nothing,
+            Err(_) => Peeked::End, // reset
+        }
+    }
+
+    /// Writes slices with the cheapest call there is: `writev` costs the kernel a look at the vector, so that a few hundred
+    /// bytes in two slices are cheaper copied together.
+    pub fn poll_write_slices(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        const JOINED_BYTES_MAX: usize = 512;
+        match slices {
+            [only] => Pin::new(self).poll_write(cx, only),
+            [head, body] if head.len() + body.len() <= JOINED_BYTES_MAX => {
+                let mut joined = [0; JOINED_BYTES_MAX];
+                let n_bytes = head.len() + body.len();
+                joined[..head.len()].copy_from_slice(head);
+                joined[head.len()..n_bytes].copy_from_slice(body);
+                Pin::new(self).poll_write(cx, &joined[..n_bytes])
+            }
+            many => Pin::new(self).poll_write_vectored(cx, many),
         }
     }
 

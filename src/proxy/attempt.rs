@@ -2,7 +2,6 @@
 //! It promises exactly one outcome per attempt, recorded when it is dropped. It sends nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 
@@ -18,12 +17,14 @@ pub(crate) struct Attempt {
     lease: Lease,
     pub(crate) began: Moment,
     outcome: Outcome,
+    /// When, if that is known before it is dropped.
+    ended: Option<Moment>,
 }
 
 impl Attempt {
     /// Begins at `now`. If nothing else is said, the client went away.
     pub(crate) fn begin(lease: Lease, now: Moment) -> Self {
-        Self { lease, began: now, outcome: Outcome::Failure(FailureKind::ClientClosed) }
+        Self { lease, began: now, outcome: Outcome::Failure(FailureKind::ClientClosed), ended: None }
     }
 
     pub(crate) fn backend(&self) -> &Arc<Backend> {
@@ -34,16 +35,15 @@ impl Attempt {
         &self.lease.service
     }
 
-    /// The response head is here. Returns how long it took.
-    pub(crate) fn head_arrived(&mut self, now: Moment) -> Duration {
-        let latency = now.since(self.began);
-        self.lease.backend.latency.observe(latency, now);
-        latency
+    /// The response head is here.
+    pub(crate) fn head_arrived(&self, now: Moment) {
+        self.lease.backend.latency.observe(now.since(self.began), now);
     }
 
     /// The response is complete.
-    pub(crate) fn complete(mut self, status: StatusCode) {
+    pub(crate) fn complete(mut self, status: StatusCode, now: Moment) {
         self.outcome = if status.is_server_error() { Outcome::ServerError } else { Outcome::Success };
+        self.ended = Some(now);
     }
 
     /// The attempt failed.
@@ -54,7 +54,7 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let duration = clock::now().since(self.began);
+        let duration = self.ended.unwrap_or_else(clock::now).since(self.began);
         self.lease.backend.metrics.attempt_ended(self.outcome, duration);
     }
 }

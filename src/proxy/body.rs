@@ -81,10 +81,7 @@ impl Body for ProxyBody {
     type Data = Bytes;
     type Error = ProxyError;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let polled = match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Whole(_) => {

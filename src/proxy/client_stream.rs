@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::head_guard::{GuardState, HeadGuard, Verdict};
-use crate::net::stream::Stream;
+use crate::net::stream::{Peeked, Stream};
 use crate::proxy::activity::Phase;
 use crate::proxy::connection::Connection;
 
@@ -19,12 +19,14 @@ pub(crate) struct ClientStream {
     stream: Stream,
     guard: HeadGuard,
     connection: Arc<Connection>,
+    /// Nothing is known to wait in the socket; what becomes readable may be the client's end.
+    awaits_end: bool,
 }
 
 impl ClientStream {
     pub(crate) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         let guard = HeadGuard::new(connection.head_limits());
-        Self { stream, guard, connection }
+        Self { stream, guard, connection, awaits_end: true }
     }
 
     pub(crate) fn into_stream(self) -> Stream {
@@ -36,11 +38,24 @@ impl ClientStream {
         self.guard.state() != GuardState::BetweenMessages
     }
 
+    /// Asks to be woken by the client's next sign of life, and looks whether it is its end.
+    fn look_for_end(&mut self, cx: &mut Context<'_>) {
+        if self.stream.poll_read_ready(cx).is_pending() {
+            return;
+        }
+        match self.stream.peek() {
+            Peeked::Nothing => {}
+            // The next request, or more of this one's body: hyper reads it in its time.
+            Peeked::Bytes => self.awaits_end = false,
+            Peeked::End => self.connection.note_client_gone(),
+        }
+    }
+
     /// Shows the guard what was just read; keeps only what is good.
     fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         let fresh = &buf.filled()[before..];
         let activity = &self.connection.activity;
-        activity.bytes_in.fetch_add(fresh.len() as u64, Relaxed);
+        activity.bytes_in.add(fresh.len());
         match self.guard.feed(fresh) {
             Verdict::Pass(_) => {}
             Verdict::Refused { good, kind } => {
@@ -62,6 +77,7 @@ impl AsyncRead for ClientStream {
             return Poll::Pending; // what follows a refused message is never looked at; the connection ends
         }
         let before = buf.filled().len();
+        this.awaits_end = true;
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         if buf.filled().len() > before {
             this.inspect(buf, before);
@@ -87,7 +103,7 @@ impl AsyncWrite for ClientStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = this.stream.poll_write_slices(cx, bufs);
         this.connection.note_write(&written);
         written
     }
@@ -96,7 +112,13 @@ impl AsyncWrite for ClientStream {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Nothing is buffered here. hyper calls this on every turn, so it is where a client that goes away in the middle of
+    /// an exchange is noticed.
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.awaits_end && matches!(this.connection.activity.phase(), Phase::Request | Phase::Response) {
+            this.look_for_end(cx);
+        }
         Poll::Ready(Ok(()))
     }
 

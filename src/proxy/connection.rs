@@ -22,7 +22,6 @@ use hyper_util::rt::TokioIo;
 use crate::error::{FailureKind, ProxyError};
 use crate::http::forwarded::{Ends, PeerHeaders};
 use crate::http::head_guard::HeadLimits;
-use crate::lifecycle::clock;
 use crate::net::stream::Stream;
 use crate::proxy::activity::{Activity, Order, Phase};
 use crate::proxy::body::ProxyBody;
@@ -34,6 +33,7 @@ use crate::proxy::relay::Relay;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::worker::Worker;
+use crate::units::Moment;
 
 /// hyper reads at most so much ahead of the handler, and writes at most so much ahead of the client.
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     refusal: AtomicU16,
     /// Why the body of the open request ended early, likewise.
     body_failure: AtomicU16,
+    /// Its client closed in mid-exchange: RFC 9112 has no use for a half-closed connection, so nobody waits for the answer.
+    client_gone: AtomicBool,
     /// Nothing but the socket is held.
     parked: AtomicBool,
     /// What its requests say about the peer, made when the first of them needs it.
@@ -79,6 +81,7 @@ impl Connection {
             tunnel: Mutex::default(),
             refusal: AtomicU16::new(0),
             body_failure: AtomicU16::new(0),
+            client_gone: AtomicBool::new(false),
             parked: AtomicBool::new(true),
             peer_headers: OnceLock::new(),
             waker: OnceLock::new(),
@@ -116,7 +119,7 @@ impl Connection {
         }
     }
 
-    pub(crate) fn coarse_now(&self) -> crate::units::Moment {
+    pub(crate) fn coarse_now(&self) -> Moment {
         self.worker.coarse_now()
     }
 
@@ -131,6 +134,14 @@ impl Connection {
     /// Whether the answer at hand is the last one on this connection.
     pub(crate) fn must_close(&self) -> bool {
         self.worker.is_draining() || self.refusal().is_some() || self.body_failure().is_some()
+    }
+
+    pub(crate) fn client_is_gone(&self) -> bool {
+        self.client_gone.load(Relaxed)
+    }
+
+    pub(crate) fn note_client_gone(&self) {
+        self.client_gone.store(true, Relaxed);
     }
 
     /// What comes next is not looked at any more.
@@ -157,7 +168,7 @@ impl Connection {
 
     pub(crate) fn note_write(&self, written: &Poll<io::Result<usize>>) {
         if let Poll::Ready(Ok(bytes)) = written {
-            self.activity.bytes_out.fetch_add(*bytes as u64, Relaxed);
+            self.activity.bytes_out.add(*bytes);
         }
         self.activity.write_blocked.store(written.is_pending(), Relaxed);
     }
@@ -276,7 +287,9 @@ async fn speak_http(stream: Stream, connection: &Arc<Connection>) -> Stretch {
     let io = TokioIo::new(ClientStream::new(stream, connection.clone()));
     let mut server = http1::Builder::new()
         .max_buf_size(BUFFER_BYTES_MAX)
-        .pipeline_flush(false)
+        // Without this hyper reads ahead during each exchange only to notice a client that goes away, into a fresh buffer
+        // of 8 KiB since the head still holds the old one. `ClientStream` notices for less.
+        .half_close(true)
         .serve_connection(io, ServedByHyper(handler::service(connection.clone())));
     let pause = poll_fn(|cx| poll_server(&mut server, connection, cx)).await;
     let parts = server.into_parts();
@@ -326,6 +339,7 @@ where
     // What came before the refused message is answered first.
     let nothing_open = matches!(activity.phase(), Phase::Idle | Phase::Head) && !activity.write_blocked.load(Relaxed);
     match connection.refusal() {
+        _ if connection.client_is_gone() => Poll::Ready(Pause::Cut),
         Some(kind) if nothing_open => Poll::Ready(Pause::Refused(kind)),
         _ => Poll::Pending,
     }
@@ -354,8 +368,8 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
 
 impl Connection {
     /// Begins the next request: nothing of the last one is left.
-    pub(crate) fn begin_request(&self) {
+    pub(crate) fn begin_request(&self, now: Moment) {
         self.body_failure.store(0, Relaxed);
-        self.activity.begin_request(clock::now());
+        self.activity.begin_request(now);
     }
 }

@@ -4,14 +4,15 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Request, StatusCode, Uri, Version};
+use http::request::Parts;
+use http::{Method, StatusCode, Uri, Version};
 
 use crate::error::FailureKind;
-use crate::http::local_reply::{Format, LocalReply};
+use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
+use crate::http::survey::Survey;
 use crate::lifecycle::clock;
 use crate::proxy::activity::Phase;
 use crate::proxy::connection::Connection;
@@ -30,6 +31,8 @@ pub(crate) struct Exchange {
     pub(crate) started: Moment,
     pub(crate) request_id: RequestId,
     pub(crate) trace: TraceContext,
+    /// Which fields the request came with.
+    pub(crate) fields: Survey,
     /// What the request was received as.
     pub(crate) version: Version,
     /// What a local reply is written for: `Accept` and `Content-Type` of the request.
@@ -52,6 +55,8 @@ pub(crate) struct Exchange {
     pub(crate) bytes_out: u64,
 }
 
+/// <https://www.w3.org/TR/trace-context/>
+pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What decides how a local reply is written.
 const WISHES: [HeaderName; 2] = [header::ACCEPT, header::CONTENT_TYPE];
 
@@ -75,12 +80,12 @@ struct Described {
 }
 
 impl Described {
-    fn of<B>(request: &Request<B>) -> Self {
-        let headers = request.headers();
+    fn of(head: &Parts) -> Self {
+        let headers = &head.headers;
         Self {
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            version: request.version(),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            version: head.version,
             host: headers.get(header::HOST).cloned(),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             referer: headers.get(header::REFERER).cloned(),
@@ -100,34 +105,43 @@ pub(crate) enum BodyExpected {
 
 impl Exchange {
     /// Begins with a head that hyper has parsed.
-    pub(crate) fn begin<B>(connection: &Arc<Connection>, request: &Request<B>) -> Box<Self> {
-        connection.begin_request();
-        let headers = request.headers();
-        let request_id = RequestId::accept_or_random(headers.get("x-request-id").map(HeaderValue::as_bytes));
-        let trace = TraceContext::continue_or_begin(headers.get("traceparent").map(HeaderValue::as_bytes), &request_id);
-        let mut exchange = Self::new(connection, request_id, trace);
-        exchange.started = clock::now();
-        exchange.version = request.version();
-        exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
-        exchange.described = connection.worker.log.as_ref().map(|_| Described::of(request));
+    pub(crate) fn begin(connection: &Arc<Connection>, head: &Parts) -> Box<Self> {
+        let now = clock::now();
+        connection.begin_request(now);
+        let headers = &head.headers;
+        let fields = Survey::of(headers);
+        let value = |field: Survey, name: HeaderName| {
+            let value = if fields.has(field) { headers.get(name) } else { None };
+            value.map(HeaderValue::as_bytes)
+        };
+        let request_id = RequestId::accept_or_random(value(Survey::REQUEST_ID, X_REQUEST_ID));
+        let trace = TraceContext::continue_or_begin(value(Survey::TRACEPARENT, TRACEPARENT), &request_id);
+        let mut exchange = Self::new(connection, request_id, trace, now);
+        exchange.fields = fields;
+        exchange.version = head.version;
+        if fields.has(Survey::WISHES) {
+            exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
+        }
+        exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
     }
 
     /// Begins and ends with a head that no parser saw.
     pub(crate) fn refused(connection: &Arc<Connection>, kind: FailureKind) -> Box<Self> {
         let request_id = RequestId::random();
-        let mut exchange = Self::new(connection, request_id, TraceContext::begin(&request_id));
-        exchange.started = connection.coarse_now();
+        let trace = TraceContext::begin(&request_id);
+        let mut exchange = Self::new(connection, request_id, trace, connection.coarse_now());
         exchange.fail(kind);
         exchange
     }
 
-    fn new(connection: &Arc<Connection>, request_id: RequestId, trace: TraceContext) -> Box<Self> {
+    fn new(connection: &Arc<Connection>, request_id: RequestId, trace: TraceContext, started: Moment) -> Box<Self> {
         Box::new(Self {
             connection: connection.clone(),
-            started: connection.coarse_now(),
+            started,
             request_id,
             trace,
+            fields: Survey::default(),
             version: Version::HTTP_11,
             wishes: [None, None],
             client_ip: connection.peer.map(|peer| peer.ip().to_canonical()),
@@ -149,6 +163,11 @@ impl Exchange {
         let policy = &route.service.policy;
         self.service = Some(route.service.clone());
         self.connection.activity.limit_request(self.started.after(policy.timeout), policy.timeouts.idle);
+    }
+
+    /// Whether time has passed since its head: for its body, or for a place at a backend.
+    pub(crate) fn has_waited(&self) -> bool {
+        self.waits.queue.is_some() || self.connection.activity.body_bytes_in.get() > 0
     }
 
     /// Notes that it failed; the first failure is the one that counts.
@@ -215,7 +234,7 @@ impl Exchange {
             query: described.and_then(|d| d.uri.query()).map(str::as_bytes),
             proto: described.map_or("HTTP/1.1", |d| proto(d.version)),
             status: self.final_status(),
-            bytes_in: self.connection.activity.body_bytes_in.load(Relaxed),
+            bytes_in: self.connection.activity.body_bytes_in.get(),
             bytes_out: self.bytes_out,
             duration,
             queue: self.waits.queue,

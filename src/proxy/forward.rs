@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, response};
+use http::{Method, Request, Response, StatusCode, request, response};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
@@ -29,15 +29,18 @@ use crate::runtime::service::{Lease, Service, Unavailable};
 pub(crate) async fn run(
     exchange: &mut Exchange,
     route: &ActiveRoute,
-    request: Request<Incoming>,
+    head: request::Parts,
+    body: Incoming,
 ) -> Result<Response<ProxyBody>, ProxyError> {
     let deadline = clock::instant_at(exchange.started.after(route.service.policy.timeout));
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
-    let outbound = outbound::prepare(exchange, route, request).await?;
+    let outbound = outbound::prepare(exchange, route, head, body).await?;
     let lease = take_backend(exchange, &route.service, outbound.key, deadline).await?;
     exchange.backend = Some(lease.backend.clone());
     exchange.attempts += 1;
-    let attempt = Attempt::begin(lease, clock::now());
+    // Without a wait since the head, now is still then: reading the clock costs as much as choosing the backend.
+    let began = if exchange.has_waited() { clock::now() } else { exchange.started };
+    let attempt = Attempt::begin(lease, began);
     Delivery { exchange, attempt, deadline }.run(outbound).await
 }
 
@@ -129,7 +132,7 @@ impl Delivery<'_> {
 
     fn pooled(&self) -> Option<Box<Upstream>> {
         let pools = &self.exchange.connection.worker.pools;
-        pools.take(self.attempt.backend(), &self.attempt.service().policy.keepalive)
+        pools.take(self.attempt.backend(), &self.attempt.service().policy.keepalive, self.attempt.began)
     }
 
     async fn connect(&mut self) -> Result<Box<Upstream>, ProxyError> {
@@ -159,16 +162,17 @@ impl Delivery<'_> {
 
     /// Hands the response on; what is left of its body follows through the connection.
     async fn answered(
-        mut self,
+        self,
         mut upstream: Box<Upstream>,
         response: Response<Incoming>,
         method: &Method,
         upgrade: Upgrade,
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let status = response.status();
-        self.attempt.head_arrived(clock::now());
+        let now = clock::now();
+        self.attempt.head_arrived(now);
         self.exchange.upstream_status = Some(status);
-        self.exchange.waits.ttfb = Some(clock::now().since(self.exchange.started));
+        self.exchange.waits.ttfb = Some(now.since(self.exchange.started));
         let (mut head, incoming) = response.into_parts();
         upstream.note_response(&head.headers);
         if status == StatusCode::SWITCHING_PROTOCOLS {
@@ -179,7 +183,7 @@ impl Delivery<'_> {
         }
         let connection = &self.exchange.connection;
         let source = Source { upstream, attempt: self.attempt, status };
-        let body = match Start::of(source, incoming, connection) {
+        let body = match Start::of(source, incoming, connection, now) {
             Start::Whole(bytes) => ProxyBody::whole(bytes),
             Start::Open(relay) => {
                 let length = relay.length();

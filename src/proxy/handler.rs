@@ -38,8 +38,8 @@ pub(crate) fn service(
 
 /// Answers one request.
 async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Response<ProxyBody> {
-    let mut exchange = Exchange::begin(&connection, &request);
     let (mut head, body) = request.into_parts();
+    let mut exchange = Exchange::begin(&connection, &head);
     let is_head = head.method == Method::HEAD;
     let answer = match decide(&mut exchange, &mut head) {
         Err(kind) => Err(kind.into()),
@@ -47,7 +47,7 @@ async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Resp
         Ok(Decision::Forward(route)) => {
             exchange.take_route(&route);
             match &route.stack {
-                None => forward::run(&mut exchange, &route, Request::from_parts(head, body)).await,
+                None => forward::run(&mut exchange, &route, head, body).await,
                 Some(filters) => {
                     let through = stack::call(filters, exchange, route.clone(), Request::from_parts(head, body));
                     let (same_exchange, answer) = Box::pin(through).await;

@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 
-use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER};
+use http::header::{EXPECT, HeaderMap, HeaderValue, TRAILER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
@@ -17,15 +17,13 @@ use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::{self, RequestBody as Framing};
 use crate::http::headers;
 use crate::http::local_reply::X_REQUEST_ID;
+use crate::http::survey::Survey;
 pub(crate) use crate::http::upgrade::Upgrade;
-use crate::proxy::exchange::Exchange;
+use crate::proxy::exchange::{Exchange, TRACEPARENT};
 use crate::proxy::expect::{Continue, Signal};
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client};
 use crate::routing::rewrite;
-
-/// Where the request stands in its trace. <https://www.w3.org/TR/trace-context/>
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A request ready for a backend.
 pub(crate) struct Outbound {
@@ -40,11 +38,12 @@ pub(crate) struct Outbound {
 pub(crate) async fn prepare(
     exchange: &mut Exchange,
     route: &ActiveRoute,
-    request: Request<Incoming>,
+    mut head: Parts,
+    incoming: Incoming,
 ) -> Result<Outbound, ProxyError> {
-    let (mut head, incoming) = request.into_parts();
-    let upgrade = Upgrade::of(&head);
-    let announced = Framing::of(&head.headers);
+    let fields = exchange.fields;
+    let upgrade = if fields.has(Survey::UPGRADE) { Upgrade::of(&head) } else { Upgrade::No };
+    let announced = if fields.has(Survey::FRAMING) { Framing::of(&head.headers) } else { Framing::None };
     let policy = &route.service.policy;
     if matches!(announced, Framing::Known(length) if length > policy.max_body) {
         return Err(FailureKind::BodyTooLarge.into());
@@ -54,7 +53,9 @@ pub(crate) async fn prepare(
     sign(exchange, &mut head)?;
     upgrade.reissue(&mut head.headers);
     let body = if incoming.is_end_stream() {
-        framing::frame_request(&mut head.headers, announced);
+        if announced != Framing::None {
+            framing::frame_request(&mut head.headers, announced);
+        }
         RequestBody::Empty
     } else {
         read_body(exchange, route, &mut head, incoming).await?
@@ -78,9 +79,15 @@ fn readdress(head: &mut Parts, route: &ActiveRoute) -> Result<(), FailureKind> {
 fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<(), FailureKind> {
     let connection = &exchange.connection;
     let peer = connection.peer_headers();
-    headers::clean_request(&mut head.headers, peer.trust())?;
+    if exchange.fields.has(Survey::HOP_BY_HOP | Survey::IDENTITY) {
+        headers::clean_request(&mut head.headers, peer.trust())?;
+    }
     peer.apply(&mut head.headers);
-    connection.worker.via.add(&mut head.headers, exchange.version)?;
+    let via = &connection.worker.via;
+    if exchange.fields.has(Survey::VIA) {
+        via.check_loop(&head.headers)?;
+    }
+    via.add(&mut head.headers, exchange.version);
     head.headers.insert(X_REQUEST_ID, exchange.request_id.to_header());
     head.headers.insert(TRACEPARENT, exchange.trace.to_header());
     Ok(())
@@ -96,7 +103,7 @@ async fn read_body(
     let policy = &route.service.policy;
     let mut allowance = policy.max_body;
     let mut frames = Frames::default();
-    let go_ahead = expected_continue(head);
+    let go_ahead = if exchange.fields.has(Survey::EXPECT) { expected_continue(head) } else { None };
     // A client that waits for 100 sends nothing before the backend was asked.
     while go_ahead.is_none() && frames.bytes() < policy.buffer.request.0 {
         let next = poll_fn(|cx| poll_client(&mut incoming, &exchange.connection, cx)).await;
@@ -124,7 +131,7 @@ fn whole(head: &mut Parts, frames: Frames) -> RequestBody {
         head.headers.remove(TRAILER);
     }
     framing::frame_request(&mut head.headers, framing);
-    RequestBody::Whole(frames)
+    RequestBody::Whole(Box::new(frames))
 }
 
 /// C-23: the expectation goes on to the backend, and the client hears its answer.

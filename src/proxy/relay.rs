@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -13,9 +12,11 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
 use crate::error::ProxyError;
+use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::upstream::{Upstream, kind_of};
+use crate::units::Moment;
 
 /// The upstream half of a response.
 pub(crate) struct Relay {
@@ -34,8 +35,16 @@ pub(crate) struct Source {
     pub(crate) status: StatusCode,
 }
 
+impl Source {
+    /// The last byte is here: the connection may serve the next request, and the backend is free.
+    fn release(self, connection: &Connection, now: Moment) {
+        connection.worker.pools.give(self.upstream, now);
+        self.attempt.complete(self.status, now);
+    }
+}
+
 impl Relay {
-    pub(crate) fn new(source: Source, incoming: Incoming) -> Self {
+    fn new(source: Source, incoming: Incoming) -> Self {
         let ahead_bytes_max = source.attempt.service().policy.buffer.response.as_usize();
         Self { source: Some(source), incoming, ahead: VecDeque::new(), ahead_bytes: 0, ahead_bytes_max, failure: None }
     }
@@ -71,8 +80,7 @@ impl Relay {
         while self.ahead_bytes < self.ahead_bytes_max && self.failure.is_none() {
             match self.poll_source(connection, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    self.ahead_bytes += data_len(&frame);
-                    self.ahead.push_back(frame);
+                    self.push_ahead(frame);
                 }
                 Poll::Ready(Some(Err(failure))) => self.failure = Some(failure),
                 Poll::Ready(None) | Poll::Pending => return,
@@ -86,12 +94,17 @@ impl Relay {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let Some(source) = &mut self.source else { return Poll::Ready(None) };
-        // The driver brings the bytes and wakes us by its socket; the channel between the two has nobody to wake.
-        source.upstream.drive(cx);
-        let polled = Pin::new(&mut self.incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        // The driver brings the bytes; the channel between it and the body has nobody to wake.
+        let mut nobody = Context::from_waker(Waker::noop());
+        source.upstream.drive_quietly();
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+        if polled.is_pending() {
+            source.upstream.drive(cx);
+            polled = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
+        }
         match ready!(polled) {
             Some(Ok(frame)) => {
-                connection.activity.bytes_upstream.fetch_add(data_len(&frame) as u64, Relaxed);
+                connection.activity.bytes_upstream.add(data_len(&frame));
                 if self.incoming.is_end_stream() {
                     self.release(connection);
                 }
@@ -112,10 +125,14 @@ impl Relay {
     }
 
     fn release(&mut self, connection: &Connection) {
-        if let Some(Source { upstream, attempt, status }) = self.source.take() {
-            connection.worker.pools.give(upstream);
-            attempt.complete(status);
+        if let Some(source) = self.source.take() {
+            source.release(connection, clock::now());
         }
+    }
+
+    fn push_ahead(&mut self, frame: Frame<Bytes>) {
+        self.ahead_bytes += data_len(&frame);
+        self.ahead.push_back(frame);
     }
 }
 
@@ -133,25 +150,26 @@ pub(crate) enum Start {
 
 impl Start {
     /// Takes what is there, without waiting.
-    pub(crate) fn of(source: Source, incoming: Incoming, connection: &Connection) -> Self {
-        let mut relay = Relay::new(source, incoming);
-        if relay.incoming.is_end_stream() {
-            relay.release(connection);
+    pub(crate) fn of(source: Source, mut incoming: Incoming, connection: &Connection, now: Moment) -> Self {
+        if incoming.is_end_stream() {
+            source.release(connection, now);
             return Start::Whole(Bytes::new());
         }
         let mut nobody = Context::from_waker(Waker::noop());
-        let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut relay.incoming).poll_frame(&mut nobody) else {
-            return Start::Open(relay);
-        };
-        if relay.incoming.is_end_stream() {
-            relay.release(connection);
-            if let Ok(data) = frame.into_data() {
-                return Start::Whole(data);
+        let first = Pin::new(&mut incoming).poll_frame(&mut nobody);
+        let whole = incoming.is_end_stream();
+        match first {
+            Poll::Ready(Some(Ok(frame))) if whole && frame.is_data() => {
+                source.release(connection, now);
+                Start::Whole(frame.into_data().unwrap_or_default())
             }
-            return Start::Open(relay);
+            Poll::Ready(Some(Ok(frame))) => {
+                let mut relay = Relay::new(source, incoming);
+                relay.push_ahead(frame);
+                Start::Open(relay)
+            }
+            // An error, or the end of a body that announced more, comes again when the relay is polled.
+            _ => Start::Open(Relay::new(source, incoming)),
         }
-        relay.ahead_bytes += data_len(&frame);
-        relay.ahead.push_back(frame);
-        Start::Open(relay)
     }
 }

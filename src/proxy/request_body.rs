@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -20,8 +19,8 @@ use crate::proxy::expect::Continue;
 pub(crate) enum RequestBody {
     /// No body, and no framing for one.
     Empty,
-    /// Everything is here.
-    Whole(Frames),
+    /// Everything is here. Boxed: hyper moves a request about ten times on its way out.
+    Whole(Box<Frames>),
     /// The beginning is here, the rest comes from the client.
     Streaming(Box<Streaming>),
 }
@@ -122,7 +121,7 @@ pub(crate) fn poll_client(
     connection.note_body_read(&polled);
     let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
     if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
-        connection.activity.body_bytes_in.fetch_add(data.len() as u64, Relaxed);
+        connection.activity.body_bytes_in.add(data.len());
     }
     Poll::Ready(Some(frame.map_err(|error| {
         // hyper says "body" errors both for a client that went away and for broken chunks; the guard saw the latter.

@@ -139,7 +139,10 @@ async fn forward_in_stack(mut request: Request<Incoming>) -> Result<Response<Pro
         return Err(FailureKind::Internal.into()); // a layer that loses extensions is our bug
     };
     match handed.lock().await.as_mut() {
-        Some((exchange, route)) => forward::run(exchange, route, request).await,
+        Some((exchange, route)) => {
+            let (head, body) = request.into_parts();
+            forward::run(exchange, route, head, body).await
+        }
         None => Err(FailureKind::Internal.into()),
     }
 }

@@ -19,6 +19,12 @@ impl Timer {
     /// Ready once `deadline` has passed.
     pub(crate) fn poll_deadline(&self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let mut armed = self.armed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sleep) = &*armed
+            && sleep.deadline() <= deadline
+            && !sleep.is_elapsed()
+        {
+            return Poll::Pending; // it was polled when it was armed, and wakes the one task that there is
+        }
         let sleep = armed.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);

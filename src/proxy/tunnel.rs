@@ -5,7 +5,6 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -15,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectiona
 use crate::error::FailureKind;
 use crate::lifecycle::clock;
 use crate::net::stream::Stream;
+use crate::proxy::activity::Tally;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Exchange;
@@ -41,7 +41,7 @@ impl Tunnel {
         connection.activity.limit_silence(policy.timeouts.idle);
         let mut client = Counted { stream: client, bytes: &connection.activity.bytes_in };
         let mut upstream = Counted { stream: upstream, bytes: &connection.activity.bytes_upstream };
-        let bytes_in_before = connection.activity.bytes_in.load(Relaxed);
+        let bytes_in_before = connection.activity.bytes_in.get();
         let copied = async {
             upstream.write_all(&early).await?;
             client.write_all(&early_down).await?;
@@ -51,11 +51,11 @@ impl Tunnel {
             ended = copied => ended.map(drop),
             () = connection.ordered() => Err(io::ErrorKind::TimedOut.into()),
         };
-        attempt.complete(StatusCode::SWITCHING_PROTOCOLS);
-        let bytes_in = connection.activity.bytes_in.load(Relaxed) - bytes_in_before + early.len() as u64;
-        connection.activity.body_bytes_in.store(bytes_in, Relaxed);
+        attempt.complete(StatusCode::SWITCHING_PROTOCOLS, clock::now());
+        let bytes_in = connection.activity.bytes_in.get() - bytes_in_before + early.len() as u64;
+        connection.activity.body_bytes_in.set(bytes_in);
         if let Some(mut exchange) = exchange {
-            exchange.bytes_out += early_down.len() as u64 + connection.activity.bytes_upstream.load(Relaxed);
+            exchange.bytes_out += early_down.len() as u64 + connection.activity.bytes_upstream.get();
             if let Err(error) = ended {
                 exchange.fail(kind_of(&error));
             }
@@ -73,7 +73,7 @@ fn kind_of(error: &io::Error) -> FailureKind {
 /// A stream whose bytes read are counted: what the sweep sees of a tunnel.
 struct Counted<'a> {
     stream: Stream,
-    bytes: &'a AtomicU64,
+    bytes: &'a Tally,
 }
 
 impl AsyncRead for Counted<'_> {
@@ -81,7 +81,7 @@ impl AsyncRead for Counted<'_> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
-        this.bytes.fetch_add((buf.filled().len() - before) as u64, Relaxed);
+        this.bytes.add(buf.filled().len() - before);
         polled
     }
 }

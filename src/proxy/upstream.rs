@@ -7,13 +7,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
@@ -33,6 +34,8 @@ use crate::units::Moment;
 const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Read at most this much at once: large enough that a megabyte costs few system calls.
 const READ_BUFFER_BYTES_MAX: usize = 256 * 1024;
+/// Not a standard field, but every server that closes idle connections says so in it.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A backend that advertises its idle limit closes about then; we stop reusing this much earlier.
 const ADVERTISED_IDLE_MARGIN: Duration = Duration::from_millis(500);
 
@@ -125,6 +128,14 @@ impl Upstream {
         self.driver.drive(cx);
     }
 
+    /// Lets hyper do what it can at once, without asking to be woken for the rest.
+    ///
+    /// Every channel between hyper's half and ours would wake the task that is running anyway, and the task that last used
+    /// a connection must not be woken by its next user. Whoever then waits has to [`drive`](Self::drive).
+    pub(crate) fn drive_quietly(&mut self) {
+        self.driver.drive(&mut Context::from_waker(Waker::noop()));
+    }
+
     /// Sends a request and waits for the response head until `deadline`.
     pub(crate) async fn send(
         &mut self,
@@ -134,11 +145,20 @@ impl Upstream {
     ) -> Result<Response<Incoming>, SendFailure> {
         self.uses = self.uses.saturating_add(1);
         let mut response = pin!(self.sender.try_send_request(request));
+        let mut first_poll = true;
         let outcome = poll_fn(|cx| {
-            // The driver first: it writes the request, and it is what a response arrives through.
+            let mut nobody = Context::from_waker(Waker::noop());
+            // The driver first: it writes the request, and it is what a response arrives through. The first poll can only
+            // write; those after it nearly always bring the response, and then nobody has to be woken.
+            if !first_poll {
+                self.driver.drive(&mut nobody);
+                if let Poll::Ready(result) = response.as_mut().poll(&mut nobody) {
+                    return Poll::Ready(Some(result));
+                }
+            }
+            first_poll = false;
             self.driver.drive(cx);
-            // Only the driver can bring the response, so the channel between them has nobody to wake.
-            if let Poll::Ready(result) = response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            if let Poll::Ready(result) = response.as_mut().poll(&mut nobody) {
                 return Poll::Ready(Some(result));
             }
             timer.poll_deadline(deadline.at, cx).map(|()| None)
@@ -175,24 +195,25 @@ impl Upstream {
 
     /// Notes what the response says about the connection's future.
     pub(crate) fn note_response(&mut self, headers: &HeaderMap) {
-        if let Some(keep_alive) = headers.get("keep-alive").and_then(|value| value.to_str().ok()) {
+        if let Some(keep_alive) = headers.get(KEEP_ALIVE).and_then(|value| value.to_str().ok()) {
             self.advertised_idle = advertised_timeout(keep_alive);
         }
     }
 
-    /// Whether it may be used again, as far as this worker has heard.
-    fn is_reusable(&mut self, policy: &KeepAlive, now: Moment) -> bool {
+    /// Whether it may be used again by its age. Whether it is still open shows when hyper is given the request: it looks
+    /// for the end of the stream first, and hands an unsent request back.
+    fn is_reusable(&self, policy: &KeepAlive, now: Moment) -> bool {
         let idle_limit = self.advertised_idle.map_or(policy.idle, |idle| idle.saturating_sub(ADVERTISED_IDLE_MARGIN));
         let fresh = now.since(self.idle_since) < idle_limit && now.since(self.born) < policy.max_age;
         let unused = policy.max_requests.is_none_or(|limit| self.uses < limit.get());
-        fresh && unused && self.is_clean()
+        fresh && unused
     }
 
-    /// Whether the last exchange is over on both sides and nothing unexpected arrived since.
-    ///
-    /// Polls with a waker that wakes nobody: a connection at rest must not wake the task that last used it.
+    /// Whether the last exchange is over on both sides.
     fn is_clean(&mut self) -> bool {
-        self.drive(&mut Context::from_waker(Waker::noop()));
+        if !self.sender.is_ready() {
+            self.drive_quietly();
+        }
         matches!(self.driver, Driver::Open(_)) && self.sender.is_ready()
     }
 }
@@ -229,7 +250,28 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
 /// Idle connections of one worker, by backend.
 #[derive(Default)]
 pub(crate) struct Pools {
-    by_backend: Mutex<HashMap<BackendId, Pool>>,
+    by_backend: Mutex<ById>,
+}
+
+/// Ids are counted up, so their low bits spread as well as any hash of them.
+type ById = HashMap<BackendId, Pool, BuildHasherDefault<IdHasher>>;
+
+#[derive(Default)]
+struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("a BackendId is one u64");
+    }
+
+    fn write_u64(&mut self, id: u64) {
+        // The map takes its buckets from the low bits and its tags from the seven highest.
+        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 struct Pool {
@@ -243,21 +285,21 @@ const IDLE_PER_BACKEND_MAX: usize = 4_096;
 
 impl Pools {
     /// A connection to `backend` that is alive as far as we have heard.
-    pub(crate) fn take(&self, backend: &Backend, policy: &KeepAlive) -> Option<Box<Upstream>> {
+    pub(crate) fn take(&self, backend: &Backend, policy: &KeepAlive, now: Moment) -> Option<Box<Upstream>> {
         loop {
-            let mut upstream = self.lock().get_mut(&backend.id)?.idle.pop_back()?;
-            if upstream.is_reusable(policy, clock::now()) {
+            let upstream = self.lock().get_mut(&backend.id)?.idle.pop_back()?;
+            if upstream.is_reusable(policy, now) {
                 return Some(upstream);
             }
         }
     }
 
     /// Keeps a connection for the next request, if it is clean.
-    pub(crate) fn give(&self, mut upstream: Box<Upstream>) {
+    pub(crate) fn give(&self, mut upstream: Box<Upstream>, now: Moment) {
         if !upstream.is_clean() || upstream.backend.is_retired() {
             return;
         }
-        upstream.idle_since = clock::now();
+        upstream.idle_since = now;
         let mut pools = self.lock();
         let pool = pools
             .entry(upstream.backend.id)
@@ -281,7 +323,7 @@ impl Pools {
         });
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<BackendId, Pool>> {
+    fn lock(&self) -> MutexGuard<'_, ById> {
         self.by_backend.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

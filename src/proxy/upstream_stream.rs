@@ -111,7 +111,7 @@ impl AsyncWrite for UpstreamStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        let written = this.stream.poll_write_slices(cx, bufs);
         this.note_write(bufs.first().map_or(&[][..], |first| first), &written);
         written
     }

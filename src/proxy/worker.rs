@@ -191,7 +191,11 @@ async fn sweep_for_ever(worker: Arc<Worker>) {
 }
 
 /// Runs a worker until the process is drained. `listeners` are this worker's sockets.
-pub(crate) fn run(worker_idx: usize, worker: Arc<Worker>, listeners: Vec<(Bound, Arc<ListenerContext>)>) -> io::Result<()> {
+pub(crate) fn run(
+    worker_idx: usize,
+    worker: Arc<Worker>,
+    listeners: Vec<(Bound, Arc<ListenerContext>)>,
+) -> io::Result<()> {
     shards::enter_worker(worker_idx);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {

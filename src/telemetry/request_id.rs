@@ -11,18 +11,31 @@ const BYTES_MAX: usize = 64;
 /// Digits of an id of ours.
 const OWN_BYTES: usize = 32;
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Both digits of each byte.
+const HEX_PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        pairs[byte] = [HEX[byte >> 4], HEX[byte & 0xf]];
+        byte += 1;
+    }
+    pairs
+};
 
 /// A request's id: `x-request-id`, `request_id` in the log. Copied around, never allocated.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId {
     bytes: [u8; BYTES_MAX],
     len: u8,
+    /// What the digits of an id of ours say; zero for a client's. Two halves, so that the type needs no alignment of 16.
+    own_bits: [u64; 2],
 }
 
 impl RequestId {
     /// 128 random bits as 32 hexadecimal digits; also fit to be a W3C trace id, which must not be zero.
     pub fn random() -> Self {
-        Self::from_bits(fastrand::u128(1..))
+        // Two halves, of which the second is never zero: a range over 128 bits costs two divisions.
+        Self::from_bits(u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..).max(1)))
     }
 
     /// The client's id if it can be taken over, else a random one.
@@ -38,7 +51,7 @@ impl RequestId {
         }
         let mut bytes = [0; BYTES_MAX];
         bytes[..value.len()].copy_from_slice(value);
-        Some(Self { bytes, len: value.len() as u8 })
+        Some(Self { bytes, len: value.len() as u8, own_bits: [0; 2] })
     }
 
     /// The id as text.
@@ -53,6 +66,9 @@ impl RequestId {
 
     /// The 128 bits, if the id is 32 lower-case hexadecimal digits and not zero, as ours are.
     pub(super) fn bits(&self) -> Option<u128> {
+        if self.own_bits != [0; 2] {
+            return Some(u128::from(self.own_bits[0]) << 64 | u128::from(self.own_bits[1]));
+        }
         (usize::from(self.len) == OWN_BYTES).then(|| parse_hex(self.as_bytes())).flatten().filter(|bits| *bits != 0)
     }
 
@@ -63,7 +79,7 @@ impl RequestId {
     fn from_bits(bits: u128) -> Self {
         let mut bytes = [0; BYTES_MAX];
         write_hex(bits, &mut bytes[..OWN_BYTES]);
-        Self { bytes, len: OWN_BYTES as u8 }
+        Self { bytes, len: OWN_BYTES as u8, own_bits: [(bits >> 64) as u64, bits as u64] }
     }
 }
 
@@ -79,12 +95,12 @@ impl fmt::Display for RequestId {
     }
 }
 
-/// The low bits of `bits` as lower-case hexadecimal digits, as many as `out` has room for.
+/// The low bits of `bits` as lower-case hexadecimal digits, as many as `out` has room for: an even number, at most 32.
 pub(super) fn write_hex(bits: u128, out: &mut [u8]) {
-    let mut rest = bits;
-    for digit in out.iter_mut().rev() {
-        *digit = HEX[(rest & 0xf) as usize];
-        rest >>= 4;
+    let bytes = bits.to_be_bytes();
+    let low = &bytes[bytes.len() - out.len() / 2..];
+    for (digits, byte) in out.chunks_exact_mut(2).zip(low) {
+        digits.copy_from_slice(&HEX_PAIRS[usize::from(*byte)]);
     }
 }
 

@@ -49,12 +49,12 @@ impl TraceContext {
     /// "not sampled" from us would silently turn tracing off behind us.
     pub fn begin(request_id: &RequestId) -> Self {
         let trace_id = request_id.bits().unwrap_or_else(|| fastrand::u128(1..));
-        Self { trace_id, span_id: fastrand::u64(1..), flags: SAMPLED | RANDOM }
+        Self { trace_id, span_id: fastrand::u64(..).max(1), flags: SAMPLED | RANDOM }
     }
 
     /// The same trace with us as the parent of what comes next.
     pub fn child(self) -> Self {
-        Self { span_id: fastrand::u64(1..), ..self }
+        Self { span_id: fastrand::u64(..).max(1), ..self }
     }
 
     /// Continues the client's trace, or begins one.

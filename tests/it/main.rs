@@ -5,6 +5,7 @@ mod support;
 
 mod architecture;
 mod cancel;
+mod cli;
 mod commands;
 mod corpus;
 mod drain;

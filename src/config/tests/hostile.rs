@@ -1,4 +1,5 @@
-//! Files that mean harm, or were never configurations: each ends in an error with a place, soon and on a small stack.
+//! Files that mean harm, or were never configurations: each ends in an error with a place, on a small stack.
+//! Promises nothing about time: `tests/it/cli.rs` measures it with the real binary.
 
 use super::*;
 
@@ -63,11 +64,8 @@ fn each_hostile_file_ends_in_an_error_with_a_place() {
         ("many duplicates", "a: 1\n".repeat(100_000).into_bytes(), "2:1 `a` is here twice"),
     ];
     for (name, bytes, want) in cases {
-        let begun = tokio::time::Instant::now();
         let said = first_complaint(&bytes);
         assert!(said.contains(want), "{name}: {said}");
-        // A second is the promise of a release build; a debug build on a busy machine takes some.
-        assert!(begun.elapsed() < Duration::from_secs(10), "{name}: {:?}", begun.elapsed());
     }
 }
 

@@ -19,6 +19,9 @@ pub(crate) fn backends(raw: &[raw::Backend], check: &mut Check<'_>) -> Vec<Backe
     let mut seen: HashMap<HostPort, Span> = HashMap::new();
     let mut backends = Vec::with_capacity(raw.len());
     for raw in raw {
+        if check.report.is_full() {
+            break;
+        }
         let weight = check.count(&raw.weight, 1, 1..=Weight::MAX);
         let Some(scalar) = &raw.address else { continue };
         let Some(address) = address::backend_address(scalar, port_hint, check) else { continue };
