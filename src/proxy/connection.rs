@@ -181,8 +181,8 @@ impl Connection {
         kind_at(&self.body_failure).or_else(|| self.body_refusal())
     }
 
-    pub(crate) fn note_body_wanted(&self, wanted: bool) {
-        self.activity.body_wanted.store(wanted, Relaxed);
+    pub(crate) fn note_body_read<T>(&self, polled: &Poll<T>) {
+        self.activity.body_wanted.store(polled.is_pending(), Relaxed);
     }
 
     pub(crate) fn note_write(&self, written: &Poll<io::Result<usize>>) {
