@@ -34,6 +34,7 @@ use crate::proxy::relay::Relay;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::worker::Worker;
+use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
 /// hyper reads at most so much ahead of the handler, and writes at most so much ahead of the client.
@@ -397,8 +398,12 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
     match order {
         Order::Park => at_rest.then_some(Pause::Rest),
         Order::Close => at_rest.then_some(Pause::Cut),
-        Order::HeadTimeout => (activity.phase() == Phase::Head).then_some(Pause::Refused(FailureKind::RequestTimeout)),
+        Order::HeadTimeout => (activity.phase() == Phase::Head).then(|| {
+            connection.worker.metrics.limit_hit(Limit::HeaderTimeout);
+            Pause::Refused(FailureKind::RequestTimeout)
+        }),
         Order::BodyTimeout => {
+            connection.worker.metrics.limit_hit(Limit::MinBodyRate);
             connection.fail_body(FailureKind::RequestTimeout);
             None
         }
