@@ -82,7 +82,8 @@ fn header_maps(c: &mut Criterion) {
                 let body = RequestBody::of(&request.headers);
                 let cleaned = headers::clean_request(&mut request.headers, peer.trust());
                 peer.apply(&mut request.headers);
-                let looped = via.add(&mut request.headers, request.version);
+                let looped = via.check_loop(&request.headers);
+                via.add(&mut request.headers, request.version);
                 framing::frame_request(&mut request.headers, body);
                 (request, onward, upgrade, cleaned, looped)
             },

@@ -58,7 +58,7 @@ fn backends(n: usize, members: Members) -> Vec<Arc<Backend>> {
             identity: format!("10.0.{}.{}:5000", i / 250, i % 250),
             weight: if matches!(members, Members::Weighted) { 1 + i as u32 % 7 } else { 1 },
             in_flight: AtomicU32::new(8 + i as u32 % 5),
-            is_up: AtomicBool::new(!matches!(members, Members::HalfDown) || i % 2 == 0),
+            is_up: AtomicBool::new(!matches!(members, Members::HalfDown) || i.is_multiple_of(2)),
             latency,
         })
     };

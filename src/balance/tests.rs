@@ -92,6 +92,9 @@ fn in_flight(fakes: &[Fake]) -> Vec<u32> {
     fakes.iter().map(|fake| fake.in_flight.get()).collect()
 }
 
+/// When something happens, and whether it is an answer: of which backend, to a request sent when.
+type Event = Reverse<(Moment, Option<(usize, Moment)>)>;
+
 /// `n_clients` clients that each send the next request `pause` after the answer to the last, until `end`; `service_time`
 /// says how long a backend takes for a request that comes at a moment. Returns requests per backend after `from`.
 struct ClosedLoop<'a> {
@@ -107,7 +110,7 @@ impl ClosedLoop<'_> {
         let picker = Picker::new(balance, fakes);
         let mut counts = vec![0; fakes.len()];
         // (when, answer of which backend to a request sent at; None: a client's next request)
-        let mut events: BinaryHeap<Reverse<(Moment, Option<(usize, Moment)>)>> =
+        let mut events: BinaryHeap<Event> =
             (0..self.n_clients).map(|i| Reverse((Moment(i as u64 * 1_000), None))).collect();
         let mut random = 0;
         while let Some(Reverse((now, answer))) = events.pop().filter(|event| event.0.0 < Moment(0).after(self.end)) {

@@ -18,16 +18,16 @@ const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// An answer of whatever status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub(super) struct Answer {
     /// `200`.
-    pub status: u16,
+    pub(super) status: u16,
     /// Everything after the head.
-    pub body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
-pub enum AskError {
+pub(super) enum AskError {
     /// Nobody listens there, or nobody answers in time.
     #[error(
         "nothing answers at {address}: {source}\n  is Portway running? start it with `portway run`, or name its configuration with `-c FILE`: `admin:` in it says where it listens"
@@ -50,7 +50,7 @@ pub enum AskError {
 }
 
 /// Where the admin listener is asked: an address to listen on is not always one to connect to.
-pub fn describe(admin: &Admin) -> String {
+pub(super) fn describe(admin: &Admin) -> String {
     match &admin.address {
         ListenAddress::Unix(path) => format!("unix:{}", path.display()),
         address => dialled(address).map_or_else(|| "an inherited descriptor".to_owned(), |address| address.to_string()),
@@ -58,7 +58,7 @@ pub fn describe(admin: &Admin) -> String {
 }
 
 /// Asks for `path`.
-pub fn get(admin: &Admin, path: &str) -> Result<Answer, AskError> {
+pub(super) fn get(admin: &Admin, path: &str) -> Result<Answer, AskError> {
     let address = || describe(admin);
     let bytes = exchange(admin, path).map_err(|source| AskError::NoAnswer { address: address(), source })?;
     parse(&bytes).ok_or_else(|| AskError::NotHttp { address: address() })

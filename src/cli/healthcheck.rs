@@ -7,7 +7,7 @@ use super::admin_client::{self, Answer, AskError};
 use crate::config::checked::Admin;
 
 /// 0 if `GET /readyz` says so, else 1 with the reason on standard error.
-pub fn run(admin: &Admin) -> ExitCode {
+pub(super) fn run(admin: &Admin) -> ExitCode {
     match verdict(admin_client::get(admin, "/readyz")) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {

@@ -8,8 +8,6 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::checked::{Admin, ListenAddress};
-use crate::config::defaults;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::expand::ProcessEnvironment;
 use crate::config::load::{self, Loaded};
@@ -23,14 +21,20 @@ mod demo;
 mod explain;
 mod healthcheck;
 mod init;
+mod instance;
 mod man;
 mod run;
 mod schema;
 mod status;
 mod version;
 
+pub use instance::InstanceArgs;
+
 /// Where the configuration is looked for if nobody says.
 pub const CONFIG_PATHS: [&str; 2] = ["portway.yaml", "/etc/portway/portway.yaml"];
+
+/// The exit code of a command line that cannot be understood.
+const USAGE: u8 = 2;
 
 /// The front door of containerised services: a load balancer driven by one YAML file.
 #[derive(Debug, Parser)]
@@ -87,17 +91,6 @@ pub struct FileArgs {
     pub config: Option<PathBuf>,
 }
 
-/// Which running instance.
-#[derive(Args, Clone, Debug, Default)]
-pub struct InstanceArgs {
-    /// Its configuration, which says where its admin listener is.
-    #[command(flatten)]
-    pub file: FileArgs,
-    /// The address of its admin listener, in place of the one in the configuration
-    #[arg(long, value_name = "ADDRESS")]
-    pub admin: Option<String>,
-}
-
 /// Arguments of `run`.
 #[derive(Args, Debug)]
 pub struct RunArgs {
@@ -112,6 +105,9 @@ pub struct DemoArgs {
     /// Port of the front door; 0 takes any free one
     #[arg(long, value_name = "PORT", default_value_t = 8080)]
     pub port: u16,
+    /// Requests that it sends to itself per second, so that there is something to see; 0 sends none
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    pub rate: u32,
 }
 
 /// Arguments of `check`.
@@ -195,7 +191,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => {
             // To standard output for --help, with code 0; else to standard error, with code 2. Nobody to tell if that fails.
             let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE));
         }
     };
     match cli.command {
@@ -238,31 +234,6 @@ impl FileArgs {
         let path = self.path().map_err(|message| complain(&message))?;
         load::read(&path, &ProcessEnvironment).map_err(|diagnostics| complain_of(&diagnostics))
     }
-}
-
-impl InstanceArgs {
-    /// Where the instance is asked: as named, as its configuration says, or at the default address.
-    pub fn admin(&self) -> Result<Admin, String> {
-        if let Some(address) = &self.admin {
-            return Ok(Admin { address: admin_address(address)?, token: None });
-        }
-        let Ok(path) = self.file.path() else {
-            return Ok(Admin { address: admin_address(defaults::ADMIN)?, token: None });
-        };
-        let loaded = load::read(&path, &ProcessEnvironment)
-            .map_err(|_| format!("error: {} is not valid\nsee why: portway check -c {0}", path.display()))?;
-        let file = path.display();
-        loaded.config.admin.ok_or_else(|| format!("error: {file} says `admin: off`, so there is nobody to ask"))
-    }
-}
-
-fn admin_address(text: &str) -> Result<ListenAddress, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return Ok(ListenAddress::Unix(path.into()));
-    }
-    let address = text.strip_prefix(':').map_or_else(|| text.to_owned(), |port| format!("127.0.0.1:{port}"));
-    let wrong = |_| format!("error: {text:?} is no admin address: write host:port or unix:PATH");
-    address.parse().map(ListenAddress::Tcp).map_err(wrong)
 }
 
 /// Colour for a stream: only on a terminal, and never with `NO_COLOR`. <https://no-color.org>.

@@ -11,7 +11,7 @@ use crate::config::checked::Admin;
 
 /// How the status is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Output {
+pub(super) enum Output {
     /// For people.
     Table,
     /// As the API gives it.
@@ -19,7 +19,7 @@ pub enum Output {
 }
 
 /// 0 with the status on standard output, else 1 with the reason on standard error.
-pub fn run(admin: &Admin, output: Output) -> ExitCode {
+pub(super) fn run(admin: &Admin, output: Output) -> ExitCode {
     match ask(admin, output) {
         Ok(text) => {
             // A reader that has seen enough (`| head`) is no error.
@@ -39,20 +39,26 @@ pub(super) fn complain(message: &str) {
 }
 
 fn ask(admin: &Admin, output: Output) -> Result<String, String> {
+    let (status, body) = fetch(admin)?;
+    Ok(match output {
+        Output::Table => table(&status),
+        Output::Json => format!("{}\n", String::from_utf8_lossy(&body)),
+    })
+}
+
+/// The status of the instance, and the bytes it came as. The message is for people.
+pub(super) fn fetch(admin: &Admin) -> Result<(Status, Vec<u8>), String> {
     let answer = admin_client::get(admin, "/api/v1/status").map_err(|error| error.to_string())?;
     let address = admin_client::describe(admin);
     match answer {
         Answer { status: 200, body } => {
             let unreadable =
                 |error| format!("the answer of {address} cannot be read: {error}\n  is it another version of Portway?");
-            let status: Status = serde_json::from_slice(&body).map_err(unreadable)?;
-            Ok(match output {
-                Output::Table => table(&status),
-                Output::Json => format!("{}\n", String::from_utf8_lossy(&body)),
-            })
+            let status = serde_json::from_slice(&body).map_err(unreadable)?;
+            Ok((status, body))
         }
         Answer { status: 401, .. } => Err(format!(
-            "{address} wants another token\n  `admin: {{ token: … }}` of the configuration that runs is the one"
+            "{address} wants another token\n  `admin: {{ token: … }}` of the configuration that runs is the one; give it with --token or PORTWAY_ADMIN_TOKEN"
         )),
         Answer { status, body } => {
             Err(format!("{address} answered {status}: {}", String::from_utf8_lossy(&body).trim().escape_debug()))
@@ -60,7 +66,7 @@ fn ask(admin: &Admin, output: Output) -> Result<String, String> {
     }
 }
 
-/// The status as `ux.md` draws it.
+/// The status for people: the process in two lines, then a line per service.
 fn table(status: &Status) -> String {
     let file = status.config_file.as_ref().map_or_else(String::new, |file| format!(", {file}"));
     let plural = if status.workers == 1 { "" } else { "s" };
@@ -133,7 +139,7 @@ fn backends(service: &ServiceStatus) -> String {
 }
 
 /// Columns as wide as their widest cell, two spaces apart, nothing trailing.
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let width_of = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: [usize; N] = std::array::from_fn(width_of);
     let mut text = String::new();
@@ -157,7 +163,7 @@ fn age(seconds: u64) -> String {
 }
 
 /// `812`, `1.2 k`, `3.4 M`; below 100 with a decimal where there is one.
-fn count(n: f64) -> String {
+pub(super) fn count(n: f64) -> String {
     match n {
         n if n >= 1e6 => format!("{:.1} M", n / 1e6),
         n if n >= 1e3 => format!("{:.1} k", n / 1e3),
@@ -166,7 +172,7 @@ fn count(n: f64) -> String {
     }
 }
 
-fn millis(ms: Option<f64>) -> String {
+pub(super) fn millis(ms: Option<f64>) -> String {
     match ms {
         None => "–".to_owned(),
         Some(ms) if ms >= 1e3 => format!("{:.1} s", ms / 1e3),

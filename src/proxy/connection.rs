@@ -34,6 +34,7 @@ use crate::proxy::relay::Relay;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::worker::Worker;
+use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
 /// hyper reads at most so much ahead of the handler, and writes at most so much ahead of the client.
@@ -181,8 +182,8 @@ impl Connection {
         kind_at(&self.body_failure).or_else(|| self.body_refusal())
     }
 
-    pub(crate) fn note_body_wanted(&self, wanted: bool) {
-        self.activity.body_wanted.store(wanted, Relaxed);
+    pub(crate) fn note_body_read<T>(&self, polled: &Poll<T>) {
+        self.activity.body_wanted.store(polled.is_pending(), Relaxed);
     }
 
     pub(crate) fn note_write(&self, written: &Poll<io::Result<usize>>) {
@@ -397,8 +398,12 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
     match order {
         Order::Park => at_rest.then_some(Pause::Rest),
         Order::Close => at_rest.then_some(Pause::Cut),
-        Order::HeadTimeout => (activity.phase() == Phase::Head).then_some(Pause::Refused(FailureKind::RequestTimeout)),
+        Order::HeadTimeout => (activity.phase() == Phase::Head).then(|| {
+            connection.worker.metrics.limit_hit(Limit::HeaderTimeout);
+            Pause::Refused(FailureKind::RequestTimeout)
+        }),
         Order::BodyTimeout => {
+            connection.worker.metrics.limit_hit(Limit::MinBodyRate);
             connection.fail_body(FailureKind::RequestTimeout);
             None
         }

@@ -21,6 +21,7 @@ use crate::proxy::handler::ActiveRoute;
 use crate::runtime::backend::Backend;
 use crate::runtime::service::Service;
 use crate::telemetry::access_log::Record;
+use crate::telemetry::metrics::Limit;
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace::TraceContext;
 use crate::units::Moment;
@@ -219,8 +220,13 @@ impl Exchange {
             Some(service) => service.metrics.request_ended(self.final_status(), duration),
             None => self.connection.worker.unrouted.request_ended(self.final_status(), duration),
         }
-        if let Some(kind) = self.reason {
-            metrics.local_reply(kind);
+        let Some(kind) = self.reason else { return };
+        metrics.local_reply(kind);
+        match kind {
+            FailureKind::HeadersTooLarge | FailureKind::UriTooLong => metrics.limit_hit(Limit::Headers),
+            FailureKind::BodyTooLarge => metrics.limit_hit(Limit::MaxBody),
+            FailureKind::QueueFull => metrics.limit_hit(Limit::Queue),
+            _ => {}
         }
     }
 

@@ -143,6 +143,10 @@ impl Delivery<'_> {
         let timeout = self.attempt.service().policy.timeouts.connect.min(left);
         let opened = Upstream::open(self.attempt.backend().clone(), timeout).await;
         self.exchange.waits.connect = Some(clock::now().since(began));
+        if opened.is_err() {
+            // Its name may have moved to another address.
+            self.exchange.connection.worker.store.want_resolution();
+        }
         opened
     }
 

@@ -24,6 +24,7 @@ use crate::proxy::expect::{Continue, Signal};
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client, without_banned_trailers};
 use crate::routing::rewrite;
+use crate::telemetry::metrics::Limit;
 
 /// A request ready for a backend.
 pub(crate) struct Outbound {
@@ -123,6 +124,9 @@ async fn read_body(
         if incoming.is_end_stream() {
             return Ok(whole(head, frames));
         }
+    }
+    if go_ahead.is_none() {
+        exchange.connection.worker.metrics.limit_hit(Limit::RequestBuffer);
     }
     let framing = match incoming.size_hint().exact() {
         Some(rest) => Framing::Known(frames.bytes() + rest),

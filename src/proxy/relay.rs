@@ -18,6 +18,7 @@ use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::request_body::without_banned_trailers;
 use crate::proxy::upstream::{Upstream, kind_of};
+use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
 /// The upstream half of a response.
@@ -28,6 +29,8 @@ pub(crate) struct Relay {
     ahead_bytes: usize,
     ahead_bytes_max: usize,
     failure: Option<ProxyError>,
+    /// The limit was counted once for this response.
+    noted_full: bool,
 }
 
 /// What is given back when the last byte is here.
@@ -50,7 +53,15 @@ impl Source {
 impl Relay {
     fn new(source: Source, incoming: Incoming) -> Self {
         let ahead_bytes_max = source.attempt.service().policy.buffer.response.as_usize();
-        Self { source: Some(source), incoming, ahead: VecDeque::new(), ahead_bytes: 0, ahead_bytes_max, failure: None }
+        Self {
+            source: Some(source),
+            incoming,
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            ahead_bytes_max,
+            failure: None,
+            noted_full: false,
+        }
     }
 
     /// How many bytes are left, if the backend said so.
@@ -82,6 +93,10 @@ impl Relay {
 
     /// Reads ahead while the client does not read.
     pub(crate) fn poll_ahead(&mut self, connection: &Connection, cx: &mut Context<'_>) {
+        if self.ahead_bytes >= self.ahead_bytes_max && !self.noted_full {
+            self.noted_full = true;
+            connection.worker.metrics.limit_hit(Limit::ResponseBuffer);
+        }
         while self.ahead_bytes < self.ahead_bytes_max && self.failure.is_none() {
             match self.poll_source(connection, cx) {
                 Poll::Ready(Some(Ok(frame))) => {

@@ -136,7 +136,7 @@ pub(crate) fn poll_client(
         return Poll::Ready(Some(Err(kind.into())));
     }
     let polled = Pin::new(body).poll_frame(cx);
-    connection.note_body_wanted(polled.is_pending());
+    connection.note_body_read(&polled);
     let Some(frame) = ready!(polled) else { return Poll::Ready(None) };
     if let Some(data) = frame.as_ref().ok().and_then(Frame::data_ref) {
         connection.activity.body_bytes_in.add(data.len());

@@ -109,7 +109,9 @@ fn cors_layer(cors: &Cors) -> CorsLayer {
 /// What the innermost service needs, handed through the layers in the request's extensions. It stays here while it is
 /// used, so that a panic behind a filter loses no exchange.
 #[derive(Clone)]
-struct Handed(Arc<Mutex<Option<(Box<Exchange>, Arc<ActiveRoute>)>>>);
+struct Handed(Arc<Mutex<Option<InHand>>>);
+
+type InHand = (Box<Exchange>, Arc<ActiveRoute>);
 
 /// Sends a request through `stack`; gives the exchange back with the answer.
 pub(crate) async fn call(

@@ -20,7 +20,8 @@ pub struct Parts<'a> {
 
 /// The redirect's location with its placeholders filled in. Other braces stay as they are.
 ///
-/// `{query}` is the bare query; where the request has none, the `?` or `&` in front of the placeholder goes as well.
+/// `{path}{query}` and `{path}?{query}` mean the same: the `?` or `&` that a query needs in front of it is added where the
+/// template has none, and goes where the request has no query.
 pub fn location(redirect: &Redirect, parts: &Parts<'_>) -> String {
     let mut location = String::with_capacity(redirect.location.len() + parts.host.len() + parts.path.len());
     let mut template = redirect.location.as_str();
@@ -47,7 +48,12 @@ fn fill_in<'t>(location: &mut String, template: &'t str, parts: &Parts<'_>) -> &
     }
     if let Some(rest) = template.strip_prefix("{query}") {
         match parts.query {
-            Some(query) => location.push_str(query),
+            Some(query) => {
+                if !location.ends_with(['?', '&', '=']) {
+                    location.push(if location.contains('?') { '&' } else { '?' });
+                }
+                location.push_str(query);
+            }
             None if location.ends_with(['?', '&']) => _ = location.pop(),
             None => {}
         }
@@ -94,6 +100,13 @@ mod tests {
         check("https://{host}{path}?{query}", "/a", None, "https://shop.example.com:8080/a");
         check("/new?from=old&{query}", "/a", None, "/new?from=old");
         check("/new{query}", "/a", None, "/new");
+    }
+
+    #[test]
+    fn a_query_gets_the_question_mark_that_it_needs() {
+        check("https://{host}{path}{query}", "/a", Some("b=c"), "https://shop.example.com:8080/a?b=c");
+        check("/new?from=old{query}", "/a", Some("b=c"), "/new?from=old&b=c");
+        check("/login?next={query}", "/a", Some("b"), "/login?next=b");
     }
 
     #[test]

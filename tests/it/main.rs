@@ -3,8 +3,10 @@
 
 mod support;
 
+mod architecture;
 mod cancel;
 mod cli;
+mod commands;
 mod corpus;
 mod corpus_live;
 mod drain;

@@ -172,7 +172,7 @@ impl Portway {
 }
 
 /// The binary that cargo built for this test program, or the one that `PORTWAY_BIN` names: a release build, say.
-fn binary() -> OsString {
+pub(crate) fn binary() -> OsString {
     std::env::var_os("PORTWAY_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_portway").into())
 }
 

@@ -1,0 +1,241 @@
+//! The shape of the house: who may import whom, which outside crate is named where, and the house numbers.
+//! It reads `src/**/*.rs`, so that a change of the shape is a change of this file, where a reader sees it.
+//! An exception has its reason beside it, and one that is not needed any more fails as well.
+
+mod source;
+
+use std::collections::BTreeSet;
+
+use regex::Regex;
+use source::Source;
+
+/// Longest function, in lines from `fn` to its last brace.
+const FUNCTION_LINES_MAX: usize = 70;
+/// Longest file, in lines with code, tests aside.
+const FILE_LINES_MAX: usize = 500;
+
+/// What each module of the crate may import from the others, lowest first. Whatever stands in no list may not be there.
+const IMPORTS: [(&str, &[&str]); 19] = [
+    ("units", &[]),
+    ("error", &[]),
+    ("config", &["units", "error"]),
+    ("lifecycle", &["units", "error"]),
+    ("telemetry", &["units", "error", "config"]),
+    ("routing", &["units", "error", "config"]),
+    ("balance", &["units", "error", "config"]),
+    ("http", &["units", "error", "telemetry", "lifecycle"]),
+    ("runtime", &["units", "error", "config", "telemetry", "lifecycle", "routing", "balance", "http"]),
+    ("net", &["units", "error", "config", "telemetry", "lifecycle"]),
+    ("filters", &["units", "error", "config", "telemetry", "lifecycle", "routing", "balance", "http", "runtime"]),
+    (
+        "control",
+        &["units", "error", "config", "telemetry", "lifecycle", "routing", "balance", "http", "runtime", "net"],
+    ),
+    (
+        "proxy",
+        &[
+            "units",
+            "error",
+            "config",
+            "telemetry",
+            "lifecycle",
+            "routing",
+            "balance",
+            "http",
+            "runtime",
+            "net",
+            "filters",
+        ],
+    ),
+    ("admin", &["units", "error", "config", "telemetry", "lifecycle", "routing", "balance", "http", "runtime"]),
+    ("app", EVERYTHING),
+    ("cli", EVERYTHING),
+    ("main", EVERYTHING),
+    ("lib", EVERYTHING),
+    ("bin", EVERYTHING),
+];
+
+const EVERYTHING: &[&str] = &["*"];
+
+/// Outside crates and where alone they are named: a module, or one file.
+const CRATES: [(&str, &[&str]); 15] = [
+    ("serde_yaml", &["config/load.rs"]),
+    ("saphyr_parser", &["config"]),
+    ("schemars", &["config"]),
+    ("annotate_snippets", &["config/render.rs"]),
+    ("regex", &["config", "routing"]),
+    ("metrics", &["telemetry"]),
+    ("metrics_exporter_prometheus", &["telemetry"]),
+    ("tracing_subscriber", &["telemetry"]),
+    ("arc_swap", &["runtime"]),
+    ("tower", &["filters", "proxy"]),
+    ("tower_http", &["proxy/stack.rs"]),
+    // The demo's backends and clients are servers and clients like any other.
+    ("hyper", &["proxy", "admin", "cli/demo"]),
+    ("hyper_util", &["proxy", "admin", "cli/demo"]),
+    ("socket2", &["net", "admin/server.rs"]),
+    ("clap", &["cli"]),
+];
+
+/// Modules that decide and do not act: time, chance and the outside world are arguments.
+const PURE: [&str; 5] = ["units", "error", "config", "routing", "balance"];
+/// What they may not name.
+const IMPURE: [&str; 7] =
+    ["tokio", "fastrand", "std::net::Tcp", "std::net::Udp", "Instant::now", "SystemTime", "lifecycle::clock"];
+
+/// Places that break a rule, each with its reason: rule, file, reason.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[(
+    "unsafe",
+    "net/inherited.rs",
+    "a descriptor number that a parent handed over has no safe way to become a socket",
+)];
+
+/// What is wrong in which file.
+struct Finding {
+    rule: &'static str,
+    file: String,
+    what: String,
+}
+
+fn check(rule: &'static str, judge: impl Fn(&Source) -> Vec<String>) {
+    let findings: Vec<Finding> = source::all()
+        .iter()
+        .flat_map(|source| {
+            let file = source.path.clone();
+            judge(source).into_iter().map(move |what| Finding { rule, file: file.clone(), what })
+        })
+        .collect();
+    let excepted: BTreeSet<&str> =
+        EXCEPTIONS.iter().filter(|exception| exception.0 == rule).map(|exception| exception.1).collect();
+    let broken: Vec<String> = findings
+        .iter()
+        .filter(|finding| !excepted.contains(finding.file.as_str()))
+        .map(|finding| format!("{}: src/{}: {}", finding.rule, finding.file, finding.what))
+        .collect();
+    assert!(broken.is_empty(), "{} places:\n{}", broken.len(), broken.join("\n"));
+    for file in excepted {
+        let is_needed = findings.iter().any(|finding| finding.file == file);
+        assert!(is_needed, "src/{file} keeps the rule `{rule}` by now: remove its exception");
+    }
+}
+
+#[test]
+fn modules_import_only_what_stands_below_them() {
+    let import = Regex::new(r"\bcrate::(\{[^}]*\}|\w+)").expect("a pattern");
+    let word = Regex::new(r"^\w+").expect("a pattern");
+    check("imports", |source| {
+        let module = source.module();
+        let allowed = IMPORTS.iter().find(|(name, _)| *name == module).map(|(_, allowed)| *allowed);
+        let Some(allowed) = allowed else { return vec![format!("the module `{module}` is in no list of this test")] };
+        let mut wrong = BTreeSet::new();
+        for found in import.captures_iter(&source.code) {
+            let names = found[1].trim_matches(['{', '}']).split(',').filter_map(|name| word.find(name.trim()));
+            wrong.extend(
+                names
+                    .map(|name| name.as_str().to_owned())
+                    .filter(|name| name != module && allowed != EVERYTHING && !allowed.contains(&name.as_str())),
+            );
+        }
+        wrong.into_iter().map(|name| format!("imports `{name}`, which `{module}` may not")).collect()
+    });
+}
+
+#[test]
+fn control_and_proxy_never_import_each_other() {
+    for (module, other) in [("control", "proxy"), ("proxy", "control")] {
+        let (_, allowed) = IMPORTS.iter().find(|(name, _)| *name == module).expect("both are in the table");
+        assert!(!allowed.contains(&other));
+    }
+}
+
+#[test]
+fn outside_crates_are_named_only_where_they_belong() {
+    for (name, places) in CRATES {
+        let used = Regex::new(&format!(r"(?:^|[^:\w]){name}::")).expect("a pattern");
+        check("crates", |source| {
+            let is_allowed = places.iter().any(|place| {
+                source.path == *place
+                    || source.path == format!("{place}.rs")
+                    || source.path.starts_with(&format!("{place}/"))
+            });
+            match is_allowed || !used.is_match(&source.code) {
+                true => vec![],
+                false => vec![format!("names the crate `{name}`, which belongs to {}", places.join(", "))],
+            }
+        });
+    }
+}
+
+#[test]
+fn what_decides_has_no_clock_no_chance_and_no_sockets() {
+    check("pure", |source| match PURE.contains(&source.module()) {
+        true => {
+            IMPURE.iter().filter(|name| source.code.contains(**name)).map(|name| format!("names `{name}`")).collect()
+        }
+        false => vec![],
+    });
+}
+
+#[test]
+fn every_file_opens_with_what_it_is() {
+    check("module doc", |source| match source.text.starts_with("//! ") {
+        true => vec![],
+        false => vec!["does not begin with `//! `".to_owned()],
+    });
+}
+
+#[test]
+fn no_function_is_longer_than_70_lines() {
+    check("function length", |source| {
+        let long = source.functions().into_iter().filter(|function| function.n_lines > FUNCTION_LINES_MAX);
+        long.map(|function| format!("line {}: `{}` has {} lines", function.line, function.name, function.n_lines))
+            .collect()
+    });
+}
+
+#[test]
+fn no_file_is_longer_than_500_lines_of_code() {
+    check("file length", |source| match source.n_code_lines() {
+        n if n > FILE_LINES_MAX => vec![format!("has {n} lines of code")],
+        _ => vec![],
+    });
+}
+
+#[test]
+fn public_functions_take_no_bool() {
+    let flag = Regex::new(r":\s*&?(mut )?bool\b").expect("a pattern");
+    check("bool parameter", |source| {
+        let public = source.functions().into_iter().filter(|function| function.qualifiers.contains("pub"));
+        let wrong = public.filter(|function| flag.is_match(function.parameters));
+        wrong
+            .map(|function| {
+                format!("line {}: `{}` takes a bool: two functions, or an enum", function.line, function.name)
+            })
+            .collect()
+    });
+}
+
+#[test]
+fn nothing_unwraps_outside_tests() {
+    check("unwrap", |source| match source.code.contains(".unwrap()") {
+        true => vec!["unwraps: say with `expect` why it cannot fail, or return the error".to_owned()],
+        false => vec![],
+    });
+}
+
+#[test]
+fn there_are_no_macros_of_our_own() {
+    check("macro", |source| match source.code.contains("macro_rules!") {
+        true => vec!["defines a macro".to_owned()],
+        false => vec![],
+    });
+}
+
+#[test]
+fn unsafe_code_is_in_one_leaf_alone() {
+    let word = Regex::new(r"\bunsafe\b").expect("a pattern");
+    check("unsafe", |source| match word.is_match(&source.code) {
+        true => vec!["has unsafe code".to_owned()],
+        false => vec![],
+    });
+}
