@@ -12,4 +12,5 @@ mod drain;
 mod flask;
 mod guard_and_engine;
 mod harness;
+mod invariants;
 mod slow;
