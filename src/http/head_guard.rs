@@ -72,7 +72,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct HeadGuard {
     limits: HeadLimits,
-    n_heads: u64,
+    n_complete_heads: u64,
     part: Part,
 }
 
@@ -84,13 +84,22 @@ enum Part {
     Length(u64),
     Chunked(Chunks),
     Opaque,
-    Refused(FailureKind),
+    Refused(FailureKind, Place),
+}
+
+/// Which part of a message was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Its head: there is no such message.
+    Head,
+    /// Its body: a head came before it, and the engine has that.
+    Body,
 }
 
 impl HeadGuard {
     /// A guard for a connection that nothing was read from yet.
     pub fn new(limits: HeadLimits) -> Self {
-        Self { limits, n_heads: 0, part: Part::default() }
+        Self { limits, n_complete_heads: 0, part: Part::default() }
     }
 
     /// Judges the bytes just read. Every byte of the connection must be shown, once, in order.
@@ -106,8 +115,8 @@ impl HeadGuard {
                     message_start = at;
                     self.part = Part::default();
                 }
-                Step::BadHead(kind) => return self.refuse(message_start, kind),
-                Step::BadBody(refusal) => return self.refuse(at + refusal.at, refusal.kind),
+                Step::BadHead(kind) => return self.refuse(message_start, kind, Place::Head),
+                Step::BadBody(refusal) => return self.refuse(at + refusal.at, refusal.kind, Place::Body),
             }
         }
         Verdict::Pass(self.state())
@@ -120,13 +129,28 @@ impl HeadGuard {
             Part::Head(_) => GuardState::InHead,
             Part::Length(_) | Part::Chunked(_) => GuardState::InBody,
             Part::Opaque => GuardState::Opaque,
-            Part::Refused(kind) => GuardState::Refused(kind),
+            Part::Refused(kind, _) => GuardState::Refused(kind),
         }
     }
 
     /// How many heads have begun: tells a head that is still coming from another one that came after it.
     pub fn heads_begun(&self) -> u64 {
-        self.n_heads
+        let is_incomplete = matches!(self.part, Part::Head(_) | Part::Refused(_, Place::Head));
+        self.n_complete_heads + u64::from(is_incomplete)
+    }
+
+    /// How many heads are complete. When something is refused, so many messages came whole before it, but for the body of
+    /// the last one if the refusal is [`Place::Body`].
+    pub fn heads_complete(&self) -> u64 {
+        self.n_complete_heads
+    }
+
+    /// What was refused; `None` if nothing was.
+    pub fn refused_place(&self) -> Option<Place> {
+        match self.part {
+            Part::Refused(_, place) => Some(place),
+            _ => None,
+        }
     }
 
     /// From here on the bytes are no longer HTTP: to be called before a 101 goes down.
@@ -134,8 +158,8 @@ impl HeadGuard {
         self.part = Part::Opaque;
     }
 
-    fn refuse(&mut self, good: usize, kind: FailureKind) -> Verdict {
-        self.part = Part::Refused(kind);
+    fn refuse(&mut self, good: usize, kind: FailureKind, place: Place) -> Verdict {
+        self.part = Part::Refused(kind, place);
         Verdict::Refused { good, kind }
     }
 
@@ -164,13 +188,13 @@ impl HeadGuard {
                 Err(refusal) => Step::BadBody(refusal),
             },
             Part::Opaque => Step::Within { n_used: bytes.len() },
-            Part::Refused(kind) => Step::BadHead(*kind),
+            Part::Refused(kind, Place::Head) => Step::BadHead(*kind),
+            Part::Refused(kind, Place::Body) => Step::BadBody(Refusal { at: 0, kind: *kind }),
         }
     }
 
     #[inline]
     fn begin_head(&mut self, bytes: &[u8]) -> Step {
-        self.n_heads += 1;
         if let Some((n_used, framing)) = fast::complete_head(bytes, &self.limits) {
             return self.begin_body(n_used, framing);
         }
@@ -180,6 +204,7 @@ impl HeadGuard {
 
     #[inline]
     fn begin_body(&mut self, n_used: usize, framing: Framing) -> Step {
+        self.n_complete_heads += 1;
         self.part = match framing {
             Framing::Length(0) => return Step::MessageEnd { n_used },
             Framing::Length(n_bytes) => Part::Length(n_bytes),

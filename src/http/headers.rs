@@ -176,6 +176,7 @@ pub fn clean_trailers(trailers: &mut HeaderMap, head: &Cleaned) {
         NEVER_IN_TRAILERS.contains(&name.as_str())
             || HOP_BY_HOP.contains(name)
             || head.connection_named.contains(name)
+            || KEPT_THOUGH_NAMED.contains(&name.as_str())
             || identity(name.as_str()) != Identity::No
     };
     let banned: Vec<HeaderName> = trailers.keys().filter(|name| is_banned(name)).cloned().collect();

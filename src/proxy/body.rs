@@ -125,8 +125,9 @@ impl Drop for ProxyBody {
     fn drop(&mut self) {
         let ended = Body::is_end_stream(self);
         if let Some(exchange) = self.exchange.as_mut().filter(|exchange| exchange.expects_body() && !ended) {
-            // hyper lets go of a body before its end only when the client is gone.
-            exchange.fail(FailureKind::ClientClosed);
+            // hyper lets go of a body before its end only when the client is gone, or when we end the connection.
+            let kind = exchange.connection.body_failure().unwrap_or(FailureKind::ClientClosed);
+            exchange.fail(kind);
         }
         if let Kind::Relayed(connection, _) = &self.kind {
             connection.drop_relay();

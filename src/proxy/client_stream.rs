@@ -9,16 +9,18 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::head_guard::{GuardState, HeadGuard, Verdict};
+use crate::http::head_guard::{GuardState, HeadGuard, Place, Verdict};
 use crate::net::stream::{Peeked, Stream};
 use crate::proxy::activity::Phase;
-use crate::proxy::connection::Connection;
+use crate::proxy::connection::{Connection, Refused};
 
 /// A [`Stream`] under hyper's server.
 pub(crate) struct ClientStream {
     stream: Stream,
     guard: HeadGuard,
     connection: Arc<Connection>,
+    /// What came in one read with the byte that was refused, from there on.
+    refused: Vec<u8>,
     /// Nothing is known to wait in the socket; what becomes readable may be the client's end.
     awaits_end: bool,
 }
@@ -26,7 +28,13 @@ pub(crate) struct ClientStream {
 impl ClientStream {
     pub(crate) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         let guard = HeadGuard::new(connection.head_limits());
-        Self { stream, guard, connection, awaits_end: true }
+        connection.begin_watch();
+        Self { stream, guard, connection, refused: Vec::new(), awaits_end: true }
+    }
+
+    /// Bytes that are no HTTP but need not be: those of a client that took its upgrade for granted.
+    pub(crate) fn take_refused(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.refused)
     }
 
     pub(crate) fn into_stream(self) -> Stream {
@@ -59,7 +67,9 @@ impl ClientStream {
         match self.guard.feed(fresh) {
             Verdict::Pass(_) => {}
             Verdict::Refused { good, kind } => {
-                self.connection.refuse(kind);
+                let in_body = self.guard.refused_place() == Some(Place::Body);
+                self.connection.refuse(kind, Refused { in_body, n_heads: self.guard.heads_complete() });
+                self.refused = fresh[good..].to_vec();
                 buf.set_filled(before + good);
             }
         }

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -26,6 +26,7 @@ use crate::net::stream::Stream;
 use crate::proxy::activity::{Activity, Order, Phase};
 use crate::proxy::body::ProxyBody;
 use crate::proxy::client_stream::ClientStream;
+use crate::proxy::exchange::Exchange;
 use crate::proxy::handler;
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::refusal;
@@ -33,6 +34,7 @@ use crate::proxy::relay::Relay;
 use crate::proxy::timer::Timer;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::worker::Worker;
+use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
 /// hyper reads at most so much ahead of the handler, and writes at most so much ahead of the client.
@@ -56,6 +58,12 @@ pub(crate) struct Connection {
     tunnel: Mutex<Option<Box<Tunnel>>>,
     /// Why what follows is not looked at: a `FailureKind` plus one, or zero.
     refusal: AtomicU16,
+    /// The open request's body is refused once so many requests have begun; zero if a head is, or nothing.
+    refused_body_of: AtomicU64,
+    /// How many requests the engine has to begin before the refusal is reached.
+    good_requests: AtomicU64,
+    /// How many requests the engine has begun since it took the connection up.
+    requests_begun: AtomicU64,
     /// Why the body of the open request ended early, likewise.
     body_failure: AtomicU16,
     /// Its client closed in mid-exchange: RFC 9112 has no use for a half-closed connection, so nobody waits for the answer.
@@ -80,6 +88,9 @@ impl Connection {
             relay: Mutex::default(),
             tunnel: Mutex::default(),
             refusal: AtomicU16::new(0),
+            refused_body_of: AtomicU64::new(0),
+            good_requests: AtomicU64::new(0),
+            requests_begun: AtomicU64::new(0),
             body_failure: AtomicU16::new(0),
             client_gone: AtomicBool::new(false),
             parked: AtomicBool::new(true),
@@ -133,7 +144,7 @@ impl Connection {
 
     /// Whether the answer at hand is the last one on this connection.
     pub(crate) fn must_close(&self) -> bool {
-        self.worker.is_draining() || self.refusal().is_some() || self.body_failure().is_some()
+        self.worker.is_draining() || self.body_failure().is_some()
     }
 
     pub(crate) fn client_is_gone(&self) -> bool {
@@ -144,13 +155,22 @@ impl Connection {
         self.client_gone.store(true, Relaxed);
     }
 
-    /// What comes next is not looked at any more.
-    pub(crate) fn refuse(&self, kind: FailureKind) {
+    /// What comes next is not looked at any more. Honest requests that came before it are served all the same.
+    pub(crate) fn refuse(&self, kind: FailureKind, refused: Refused) {
+        self.good_requests.store(refused.n_heads, Relaxed);
+        self.refused_body_of.store(if refused.in_body { refused.n_heads } else { 0 }, Relaxed);
         self.refusal.store(kind.index() as u16 + 1, Relaxed);
     }
 
     pub(crate) fn refusal(&self) -> Option<FailureKind> {
         kind_at(&self.refusal)
+    }
+
+    /// Why the body of the open request is refused; `None` if what is refused is another message, or nothing.
+    pub(crate) fn body_refusal(&self) -> Option<FailureKind> {
+        let refusal = self.refusal()?;
+        let refused = self.refused_body_of.load(Relaxed);
+        (refused != 0 && refused == self.requests_begun.load(Relaxed)).then_some(refusal)
     }
 
     /// The body of the open request ends here, for this reason.
@@ -159,7 +179,7 @@ impl Connection {
     }
 
     pub(crate) fn body_failure(&self) -> Option<FailureKind> {
-        kind_at(&self.body_failure).or_else(|| self.refusal())
+        kind_at(&self.body_failure).or_else(|| self.body_refusal())
     }
 
     pub(crate) fn note_body_read<T>(&self, polled: &Poll<T>) {
@@ -211,6 +231,15 @@ impl Connection {
 fn kind_at(cell: &AtomicU16) -> Option<FailureKind> {
     let stored = cell.load(Relaxed);
     if stored == 0 { None } else { FailureKind::all().nth(usize::from(stored) - 1) }
+}
+
+/// Where on a connection something was refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refused {
+    /// In the body of a request whose head was good.
+    pub(crate) in_body: bool,
+    /// Good heads before it, that request's included.
+    pub(crate) n_heads: u64,
 }
 
 /// How a stretch of HTTP on a connection ended.
@@ -293,13 +322,16 @@ async fn speak_http(stream: Stream, connection: &Arc<Connection>) -> Stretch {
         .serve_connection(io, ServedByHyper(handler::service(connection.clone())));
     let pause = poll_fn(|cx| poll_server(&mut server, connection, cx)).await;
     let parts = server.into_parts();
-    let (stream, early) = (parts.io.into_inner(), parts.read_buf);
+    let (mut stream, early) = (parts.io.into_inner(), parts.read_buf);
     match pause {
         Pause::Rest if early.is_empty() => Stretch::Rest(stream.into_stream()),
         Pause::Refused(kind) => Stretch::Refused(stream.into_stream(), kind),
         Pause::Rest | Pause::Cut => Stretch::Over,
         Pause::Done => match connection.tunnel().take() {
-            Some(tunnel) => Stretch::Upgraded(stream.into_stream(), early, tunnel),
+            Some(tunnel) => {
+                let early = Bytes::from([&early[..], &stream.take_refused()].concat());
+                Stretch::Upgraded(stream.into_stream(), early, tunnel)
+            }
             None if stream.is_mid_message() => Stretch::Linger(stream.into_stream()),
             None => Stretch::Over,
         },
@@ -327,7 +359,8 @@ where
     {
         return Poll::Ready(pause);
     }
-    if Pin::new(&mut *server).poll(cx).is_ready() {
+    if let Poll::Ready(ended) = Pin::new(&mut *server).poll(cx) {
+        note_unparsed(ended, connection);
         return Poll::Ready(Pause::Done);
     }
     let activity = &connection.activity;
@@ -340,8 +373,20 @@ where
     let nothing_open = matches!(activity.phase(), Phase::Idle | Phase::Head) && !activity.write_blocked.load(Relaxed);
     match connection.refusal() {
         _ if connection.client_is_gone() => Poll::Ready(Pause::Cut),
-        Some(kind) if nothing_open => Poll::Ready(Pause::Refused(kind)),
-        _ => Poll::Pending,
+        Some(_) if !nothing_open || !connection.refusal_is_reached() => Poll::Pending,
+        // The request had its answer before its body was refused: there is nothing more to say.
+        Some(_) if connection.body_refusal().is_some() => Poll::Ready(Pause::Done),
+        Some(kind) => Poll::Ready(Pause::Refused(kind)),
+        None => Poll::Pending,
+    }
+}
+
+/// A head that the guard let through and hyper did not, such as `GET a/b`: hyper has answered it, and only the record is
+/// left to us.
+fn note_unparsed(ended: hyper::Result<()>, connection: &Arc<Connection>) {
+    let nothing_open = matches!(connection.activity.phase(), Phase::Idle | Phase::Head);
+    if nothing_open && ended.is_err_and(|error| error.is_parse()) {
+        drop(Exchange::refused(connection, FailureKind::BadRequest));
     }
 }
 
@@ -353,8 +398,12 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
     match order {
         Order::Park => at_rest.then_some(Pause::Rest),
         Order::Close => at_rest.then_some(Pause::Cut),
-        Order::HeadTimeout => (activity.phase() == Phase::Head).then_some(Pause::Refused(FailureKind::RequestTimeout)),
+        Order::HeadTimeout => (activity.phase() == Phase::Head).then(|| {
+            connection.worker.metrics.limit_hit(Limit::HeaderTimeout);
+            Pause::Refused(FailureKind::RequestTimeout)
+        }),
         Order::BodyTimeout => {
+            connection.worker.metrics.limit_hit(Limit::MinBodyRate);
             connection.fail_body(FailureKind::RequestTimeout);
             None
         }
@@ -362,13 +411,37 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
             connection.fail_body(FailureKind::Deadline);
             None
         }
-        Order::Stalled | Order::Deadline | Order::Now => Some(Pause::Cut),
+        Order::Stalled | Order::Deadline | Order::Now => {
+            connection.fail_body(reason_for_cut(order, activity));
+            Some(Pause::Cut)
+        }
+    }
+}
+
+/// Why we end what is open: the record must not blame the client for it.
+fn reason_for_cut(order: Order, activity: &Activity) -> FailureKind {
+    match order {
+        Order::Deadline => FailureKind::Deadline,
+        Order::Now => FailureKind::Draining,
+        _ if activity.write_blocked.load(Relaxed) => FailureKind::ClientClosed,
+        _ => FailureKind::ResponseTimeout,
     }
 }
 
 impl Connection {
+    /// Begins to count requests anew: a new guard watches the connection.
+    pub(crate) fn begin_watch(&self) {
+        self.requests_begun.store(0, Relaxed);
+    }
+
+    /// Whether everything before what is refused has begun.
+    fn refusal_is_reached(&self) -> bool {
+        self.requests_begun.load(Relaxed) >= self.good_requests.load(Relaxed)
+    }
+
     /// Begins the next request: nothing of the last one is left.
     pub(crate) fn begin_request(&self, now: Moment) {
+        self.requests_begun.fetch_add(1, Relaxed);
         self.body_failure.store(0, Relaxed);
         self.activity.begin_request(now);
     }

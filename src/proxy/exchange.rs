@@ -11,6 +11,7 @@ use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 
 use crate::error::FailureKind;
+use crate::http::forwarded::Trust;
 use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
 use crate::http::survey::Survey;
 use crate::lifecycle::clock;
@@ -20,6 +21,7 @@ use crate::proxy::handler::ActiveRoute;
 use crate::runtime::backend::Backend;
 use crate::runtime::service::Service;
 use crate::telemetry::access_log::Record;
+use crate::telemetry::metrics::Limit;
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace::TraceContext;
 use crate::units::Moment;
@@ -122,6 +124,11 @@ impl Exchange {
         if fields.has(Survey::WISHES) {
             exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         }
+        let peer = connection.peer_headers();
+        if peer.trust() == Trust::Trusted {
+            // A trusted proxy says whom it speaks for. Anybody else is the client himself.
+            exchange.client_ip = peer.client_ip(headers, &connection.worker.store.load().config.trusted_proxies);
+        }
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
     }
@@ -213,8 +220,13 @@ impl Exchange {
             Some(service) => service.metrics.request_ended(self.final_status(), duration),
             None => self.connection.worker.unrouted.request_ended(self.final_status(), duration),
         }
-        if let Some(kind) = self.reason {
-            metrics.local_reply(kind);
+        let Some(kind) = self.reason else { return };
+        metrics.local_reply(kind);
+        match kind {
+            FailureKind::HeadersTooLarge | FailureKind::UriTooLong => metrics.limit_hit(Limit::Headers),
+            FailureKind::BodyTooLarge => metrics.limit_hit(Limit::MaxBody),
+            FailureKind::QueueFull => metrics.limit_hit(Limit::Queue),
+            _ => {}
         }
     }
 
@@ -259,10 +271,10 @@ fn proto(version: Version) -> &'static str {
 impl Drop for Exchange {
     fn drop(&mut self) {
         if self.status.is_none() && self.reason.is_none() {
-            // Dropped while it was served: hyper lets go of a request when its client does, else it is our bug.
+            // Dropped while it was served: hyper lets go of a request when its client does, or we do, else it is our bug.
             self.reason = Some(match std::thread::panicking() {
                 true => FailureKind::Internal,
-                false => FailureKind::ClientClosed,
+                false => self.connection.body_failure().unwrap_or(FailureKind::ClientClosed),
             });
         }
         let now = clock::now();

@@ -6,11 +6,13 @@ use std::future::poll_fn;
 use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, request, response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use crate::balance::Choice;
 use crate::error::{FailureKind, ProxyError};
+use crate::http::framing::ResponseBody;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::body::ProxyBody;
@@ -141,6 +143,10 @@ impl Delivery<'_> {
         let timeout = self.attempt.service().policy.timeouts.connect.min(left);
         let opened = Upstream::open(self.attempt.backend().clone(), timeout).await;
         self.exchange.waits.connect = Some(clock::now().since(began));
+        if opened.is_err() {
+            // Its name may have moved to another address.
+            self.exchange.connection.worker.store.want_resolution();
+        }
         opened
     }
 
@@ -178,13 +184,19 @@ impl Delivery<'_> {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return self.upgraded(upstream, head, upgrade).await;
         }
-        if let Err(kind) = inbound::clean(&mut head, method) {
-            return Err(self.failed(kind.into()));
+        let (allowed, cleaned) = match inbound::clean(&mut head, method) {
+            Ok(clean) => clean,
+            Err(kind) => return Err(self.failed(kind.into())),
+        };
+        if allowed == ResponseBody::Forbidden && !incoming.is_end_stream() {
+            self.attempt.complete(status, now); // its connection has bytes on it that belong to nobody, and is not kept
+            return Ok(Response::from_parts(head, ProxyBody::empty()));
         }
         let connection = &self.exchange.connection;
-        let source = Source { upstream, attempt: self.attempt, status };
+        let source = Source { upstream, attempt: self.attempt, status, cleaned };
         let body = match Start::of(source, incoming, connection, now) {
             Start::Whole(bytes) => ProxyBody::whole(bytes),
+            Start::Broken(error) => return Err(error),
             Start::Open(relay) => {
                 let length = relay.length();
                 connection.set_relay(relay);

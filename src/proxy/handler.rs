@@ -117,14 +117,13 @@ fn local_reply(exchange: &mut Exchange, error: &ProxyError) -> Response<ProxyBod
 /// Notes what goes down, and lets the exchange end with the body.
 fn finish(mut exchange: Box<Exchange>, mut response: Response<ProxyBody>, is_head: bool) -> Response<ProxyBody> {
     let connection = exchange.connection.clone();
-    if connection.must_close() {
+    let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if connection.must_close() && !switches {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let bodiless = is_head || response.body().is_end_stream();
     exchange.respond(response.status(), if bodiless { BodyExpected::No } else { BodyExpected::Yes });
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(tunnel) = connection.tunnel().as_mut()
-    {
+    if switches && let Some(tunnel) = connection.tunnel().as_mut() {
         tunnel.exchange = Some(exchange);
         return response;
     }

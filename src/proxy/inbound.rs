@@ -6,16 +6,16 @@ use http::response::Parts;
 use http::{Method, Version};
 
 use crate::error::FailureKind;
-use crate::http::framing;
-use crate::http::headers;
+use crate::http::framing::{self, ResponseBody};
+use crate::http::headers::{self, Cleaned};
 use crate::http::upgrade::Upgrade;
 
-/// Cleans the head of an ordinary response to a request of `method`.
-pub(crate) fn clean(head: &mut Parts, method: &Method) -> Result<(), FailureKind> {
-    headers::clean_response(&mut head.headers)?;
-    framing::frame_response(method, head.status, &mut head.headers);
+/// Cleans the head of an ordinary response to a request of `method`; says whether content may follow it, and what its
+/// trailers must not bring back.
+pub(crate) fn clean(head: &mut Parts, method: &Method) -> Result<(ResponseBody, Cleaned), FailureKind> {
+    let cleaned = headers::clean_response(&mut head.headers)?;
     head.version = Version::HTTP_11;
-    Ok(())
+    Ok((framing::frame_response(method, head.status, &mut head.headers), cleaned))
 }
 
 /// Cleans a 101, if it answers what was asked.

@@ -15,15 +15,16 @@ use crate::balance::hash_key;
 use crate::config::checked::{Balance, HashKey, Rewrite, RouteAction};
 use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::{self, RequestBody as Framing};
-use crate::http::headers;
+use crate::http::headers::{self, Cleaned};
 use crate::http::local_reply::X_REQUEST_ID;
 use crate::http::survey::Survey;
 pub(crate) use crate::http::upgrade::Upgrade;
 use crate::proxy::exchange::{Exchange, TRACEPARENT};
 use crate::proxy::expect::{Continue, Signal};
 use crate::proxy::handler::ActiveRoute;
-use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client};
+use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client, without_banned_trailers};
 use crate::routing::rewrite;
+use crate::telemetry::metrics::Limit;
 
 /// A request ready for a backend.
 pub(crate) struct Outbound {
@@ -50,7 +51,7 @@ pub(crate) async fn prepare(
     }
     let key = hash_input(&policy.balance, exchange, &head);
     readdress(&mut head, route)?;
-    sign(exchange, &mut head)?;
+    let cleaned = sign(exchange, &mut head)?;
     upgrade.reissue(&mut head.headers);
     let body = if incoming.is_end_stream() {
         if announced != Framing::None {
@@ -58,7 +59,7 @@ pub(crate) async fn prepare(
         }
         RequestBody::Empty
     } else {
-        read_body(exchange, route, &mut head, incoming).await?
+        read_body(exchange, route, &mut head, Arriving { incoming, cleaned }).await?
     };
     Ok(Outbound { request: Request::from_parts(head, body), upgrade, key })
 }
@@ -76,12 +77,13 @@ fn readdress(head: &mut Parts, route: &ActiveRoute) -> Result<(), FailureKind> {
 }
 
 /// Takes away what is not for the backend, and says who asked.
-fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<(), FailureKind> {
+fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<Cleaned, FailureKind> {
     let connection = &exchange.connection;
     let peer = connection.peer_headers();
-    if exchange.fields.has(Survey::HOP_BY_HOP | Survey::IDENTITY) {
-        headers::clean_request(&mut head.headers, peer.trust())?;
-    }
+    let cleaned = match exchange.fields.has(Survey::HOP_BY_HOP | Survey::IDENTITY) {
+        true => headers::clean_request(&mut head.headers, peer.trust())?,
+        false => Cleaned::default(),
+    };
     peer.apply(&mut head.headers);
     let via = &connection.worker.via;
     if exchange.fields.has(Survey::VIA) {
@@ -90,7 +92,13 @@ fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<(), FailureKind> {
     via.add(&mut head.headers, exchange.version);
     head.headers.insert(X_REQUEST_ID, exchange.request_id.to_header());
     head.headers.insert(TRACEPARENT, exchange.trace.to_header());
-    Ok(())
+    Ok(cleaned)
+}
+
+/// A body that is still to come, and what was taken out of its head: its trailers must not bring that back.
+struct Arriving {
+    incoming: Incoming,
+    cleaned: Cleaned,
 }
 
 /// Reads the body up to `buffer.request`; what is beyond follows while the backend reads.
@@ -98,8 +106,9 @@ async fn read_body(
     exchange: &mut Exchange,
     route: &ActiveRoute,
     head: &mut Parts,
-    mut incoming: Incoming,
+    body: Arriving,
 ) -> Result<RequestBody, ProxyError> {
+    let Arriving { mut incoming, cleaned } = body;
     let policy = &route.service.policy;
     let mut allowance = policy.max_body;
     let mut frames = Frames::default();
@@ -108,6 +117,7 @@ async fn read_body(
     while go_ahead.is_none() && frames.bytes() < policy.buffer.request.0 {
         let next = poll_fn(|cx| poll_client(&mut incoming, &exchange.connection, cx)).await;
         let Some(frame) = next.transpose()? else { return Ok(whole(head, frames)) };
+        let frame = without_banned_trailers(frame, &cleaned);
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         allowance = allowance.checked_sub(bytes).ok_or(FailureKind::BodyTooLarge)?;
         frames.push(frame);
@@ -115,13 +125,17 @@ async fn read_body(
             return Ok(whole(head, frames));
         }
     }
+    if go_ahead.is_none() {
+        exchange.connection.worker.metrics.limit_hit(Limit::RequestBuffer);
+    }
     let framing = match incoming.size_hint().exact() {
         Some(rest) => Framing::Known(frames.bytes() + rest),
         None => Framing::Chunked,
     };
     framing::frame_request(&mut head.headers, framing);
     let connection = exchange.connection.clone();
-    Ok(RequestBody::Streaming(Box::new(Streaming { ahead: frames, rest: incoming, allowance, connection, go_ahead })))
+    let streaming = Streaming { ahead: frames, rest: incoming, cleaned, allowance, connection, go_ahead };
+    Ok(RequestBody::Streaming(Box::new(streaming)))
 }
 
 /// A body that is here whole has a length, which every backend understands; trailers need chunks to stand behind.

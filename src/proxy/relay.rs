@@ -12,10 +12,13 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 
 use crate::error::ProxyError;
+use crate::http::headers::Cleaned;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
+use crate::proxy::request_body::without_banned_trailers;
 use crate::proxy::upstream::{Upstream, kind_of};
+use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
 /// The upstream half of a response.
@@ -26,6 +29,8 @@ pub(crate) struct Relay {
     ahead_bytes: usize,
     ahead_bytes_max: usize,
     failure: Option<ProxyError>,
+    /// The limit was counted once for this response.
+    noted_full: bool,
 }
 
 /// What is given back when the last byte is here.
@@ -33,6 +38,8 @@ pub(crate) struct Source {
     pub(crate) upstream: Box<Upstream>,
     pub(crate) attempt: Attempt,
     pub(crate) status: StatusCode,
+    /// What was taken out of the head, and must not come back in trailers.
+    pub(crate) cleaned: Cleaned,
 }
 
 impl Source {
@@ -46,12 +53,21 @@ impl Source {
 impl Relay {
     fn new(source: Source, incoming: Incoming) -> Self {
         let ahead_bytes_max = source.attempt.service().policy.buffer.response.as_usize();
-        Self { source: Some(source), incoming, ahead: VecDeque::new(), ahead_bytes: 0, ahead_bytes_max, failure: None }
+        Self {
+            source: Some(source),
+            incoming,
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            ahead_bytes_max,
+            failure: None,
+            noted_full: false,
+        }
     }
 
     /// How many bytes are left, if the backend said so.
     pub(crate) fn length(&self) -> Option<u64> {
-        self.incoming.size_hint().exact()
+        // What was read ahead is part of it: hyper holds the length against `Content-Length` (H16).
+        Some(self.incoming.size_hint().exact()? + self.ahead_bytes as u64)
     }
 
     /// Whether everything was handed on.
@@ -77,6 +93,10 @@ impl Relay {
 
     /// Reads ahead while the client does not read.
     pub(crate) fn poll_ahead(&mut self, connection: &Connection, cx: &mut Context<'_>) {
+        if self.ahead_bytes >= self.ahead_bytes_max && !self.noted_full {
+            self.noted_full = true;
+            connection.worker.metrics.limit_hit(Limit::ResponseBuffer);
+        }
         while self.ahead_bytes < self.ahead_bytes_max && self.failure.is_none() {
             match self.poll_source(connection, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -104,24 +124,28 @@ impl Relay {
         }
         match ready!(polled) {
             Some(Ok(frame)) => {
+                let frame = without_banned_trailers(frame, &source.cleaned);
                 connection.activity.bytes_upstream.add(data_len(&frame));
                 if self.incoming.is_end_stream() {
                     self.release(connection);
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Some(Err(error)) => {
-                let kind = kind_of(&error);
-                if let Some(Source { attempt, .. }) = self.source.take() {
-                    attempt.fail(kind); // its connection broke in mid-body and is not kept
-                }
-                Poll::Ready(Some(Err(ProxyError::new(kind, error))))
-            }
+            Some(Err(error)) => Poll::Ready(Some(Err(self.broken(error)))),
             None => {
                 self.release(connection);
                 Poll::Ready(None)
             }
         }
+    }
+
+    /// Ends the attempt: its connection broke in mid-body and is not kept.
+    fn broken(&mut self, error: hyper::Error) -> ProxyError {
+        let kind = kind_of(&error);
+        if let Some(Source { attempt, .. }) = self.source.take() {
+            attempt.fail(kind);
+        }
+        ProxyError::new(kind, error)
     }
 
     fn release(&mut self, connection: &Connection) {
@@ -146,6 +170,8 @@ pub(crate) enum Start {
     Whole(Bytes),
     /// The body goes on.
     Open(Relay),
+    /// It breaks off before its first byte, while the client can still be told.
+    Broken(ProxyError),
 }
 
 impl Start {
@@ -164,12 +190,14 @@ impl Start {
                 Start::Whole(frame.into_data().unwrap_or_default())
             }
             Poll::Ready(Some(Ok(frame))) => {
+                let frame = without_banned_trailers(frame, &source.cleaned);
                 let mut relay = Relay::new(source, incoming);
                 relay.push_ahead(frame);
                 Start::Open(relay)
             }
-            // An error, or the end of a body that announced more, comes again when the relay is polled.
-            _ => Start::Open(Relay::new(source, incoming)),
+            // An error comes once: polled again, the body would seem to have ended.
+            Poll::Ready(Some(Err(error))) => Start::Broken(Relay::new(source, incoming).broken(error)),
+            Poll::Ready(None) | Poll::Pending => Start::Open(Relay::new(source, incoming)),
         }
     }
 }

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::error::{FailureKind, ProxyError};
+use crate::http::headers::{self, Cleaned};
 use crate::proxy::connection::Connection;
 use crate::proxy::expect::Continue;
 
@@ -71,6 +72,8 @@ pub(crate) struct Streaming {
     pub(crate) ahead: Frames,
     /// The rest.
     pub(crate) rest: Incoming,
+    /// What was taken out of the head, and must not come back in trailers.
+    pub(crate) cleaned: Cleaned,
     /// How many bytes the rest may still have.
     pub(crate) allowance: u64,
     /// Where the wait for the client is visible.
@@ -94,6 +97,7 @@ impl Streaming {
     }
 
     fn admit(&mut self, frame: Frame<Bytes>) -> Result<Frame<Bytes>, ProxyError> {
+        let frame = without_banned_trailers(frame, &self.cleaned);
         let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
         match self.allowance.checked_sub(bytes) {
             Some(allowance) => {
@@ -105,6 +109,20 @@ impl Streaming {
                 Err(FailureKind::BodyTooLarge.into())
             }
         }
+    }
+}
+
+/// C-31: a frame that may go on, in either direction.
+pub(crate) fn without_banned_trailers(frame: Frame<Bytes>, head: &Cleaned) -> Frame<Bytes> {
+    if frame.is_data() {
+        return frame;
+    }
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            headers::clean_trailers(&mut trailers, head);
+            Frame::trailers(trailers)
+        }
+        Err(other) => other,
     }
 }
 
@@ -125,7 +143,7 @@ pub(crate) fn poll_client(
     }
     Poll::Ready(Some(frame.map_err(|error| {
         // hyper says "body" errors both for a client that went away and for broken chunks; the guard saw the latter.
-        let kind = connection.refusal().unwrap_or(FailureKind::ClientClosed);
+        let kind = connection.body_refusal().unwrap_or(FailureKind::ClientClosed);
         connection.fail_body(kind);
         ProxyError::new(kind, error)
     })))

@@ -54,8 +54,8 @@ pub(crate) struct Upstream {
 /// hyper's half of a connection: whoever uses the connection polls it.
 enum Driver {
     Open(Connection<TokioIo<UpstreamStream>, RequestBody>),
-    /// The future is finished: closed, failed, or upgraded. Only its parts are of use.
-    Ended(Connection<TokioIo<UpstreamStream>, RequestBody>),
+    /// The future is finished: closed, failed, or upgraded. This is what is left of it.
+    Ended(UpstreamStream, Bytes),
     /// Taken apart.
     Gone,
 }
@@ -69,18 +69,27 @@ impl Driver {
         }
     }
 
+    /// Takes hyper's half apart at once: a request that it was given and never looked at comes back only when it is dropped.
     fn end(&mut self) {
         *self = match std::mem::replace(self, Driver::Gone) {
-            Driver::Open(connection) => Driver::Ended(connection),
+            Driver::Open(connection) => {
+                let parts = connection.into_parts();
+                Driver::Ended(parts.io.into_inner(), parts.read_buf)
+            }
             other => other,
         };
     }
 
     /// The raw stream, and what was read past the last message.
     fn into_raw(self) -> Option<(UpstreamStream, Bytes)> {
-        let (Driver::Open(connection) | Driver::Ended(connection)) = self else { return None };
-        let parts = connection.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf))
+        match self {
+            Driver::Open(connection) => {
+                let parts = connection.into_parts();
+                Some((parts.io.into_inner(), parts.read_buf))
+            }
+            Driver::Ended(stream, early) => Some((stream, early)),
+            Driver::Gone => None,
+        }
     }
 }
 

@@ -14,37 +14,46 @@ use serde::Deserialize;
 const LIMITS: HeadLimits = HeadLimits { header_bytes: 32 * 1024, header_count: 100, target_bytes: 8 * 1024 };
 
 #[derive(Deserialize)]
-struct Case {
-    name: String,
-    uri: String,
-    method: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
+    pub(crate) uri: String,
+    pub(crate) method: String,
     version: String,
     #[serde(default)]
-    headers: Option<Vec<Field>>,
-    expected: Expected,
+    pub(crate) headers: Option<Vec<Field>>,
+    pub(crate) expected: Expected,
 }
 
 #[derive(Deserialize)]
-struct Field {
-    name: String,
-    value: Scalar,
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) value: Scalar,
 }
 
 /// Some values are written as numbers.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Scalar {
+pub(crate) enum Scalar {
     Number(u64),
     Text(String),
 }
 
+impl Scalar {
+    pub(crate) fn text(&self) -> String {
+        match self {
+            Scalar::Number(number) => number.to_string(),
+            Scalar::Text(text) => text.clone(),
+        }
+    }
+}
+
 #[derive(Deserialize)]
-struct Expected {
-    tier: Tier,
+pub(crate) struct Expected {
+    pub(crate) tier: Tier,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
-enum Tier {
+pub(crate) enum Tier {
     Compliant,
     Acceptable,
     Ambiguous,
@@ -85,7 +94,7 @@ const REFUSED_ALTHOUGH_COMPLIANT: [(&str, FailureKind, &str); 10] = [
 const CODINGS: &str =
     "only `chunked`, alone, is implemented; RFC 9112 §6.1 has the others refused, and H6 is what comes of lenience";
 
-fn cases() -> Vec<Case> {
+pub(crate) fn cases() -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/http_desync_guardian");
     let mut files: Vec<_> =
         fs::read_dir(folder).expect("the corpus is there").map(|file| file.expect("readable").path()).collect();
@@ -99,22 +108,23 @@ fn cases() -> Vec<Case> {
 }
 
 /// The request on the wire, with the characters from U+0080 as UTF-8.
-fn utf8(case: &Case) -> Vec<u8> {
+pub(crate) fn utf8(case: &Case) -> Vec<u8> {
     let mut text = format!("{} {} {}\r\n", case.method, case.uri, case.version);
     for field in case.headers.iter().flatten() {
-        let value = match &field.value {
-            Scalar::Number(number) => number.to_string(),
-            Scalar::Text(text) => text.clone(),
-        };
-        text.push_str(&format!("{}: {value}\r\n", field.name));
+        text.push_str(&format!("{}: {}\r\n", field.name, field.value.text()));
     }
     text.push_str("\r\n");
     text.into_bytes()
 }
 
 /// The same with the characters up to U+00FF as one byte each, which is what `"\xa0"` in the corpus may mean as well.
-fn latin1(case: &Case) -> Option<Vec<u8>> {
+pub(crate) fn latin1(case: &Case) -> Option<Vec<u8>> {
     String::from_utf8(utf8(case)).expect("made from text").chars().map(|char| u8::try_from(char).ok()).collect()
+}
+
+/// What the head guard says to a case that comes in one piece.
+pub(crate) fn guarded(bytes: &[u8]) -> Result<(), FailureKind> {
+    feed(bytes, &[])
 }
 
 fn feed(bytes: &[u8], cuts: &[usize]) -> Result<(), FailureKind> {

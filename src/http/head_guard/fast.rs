@@ -47,6 +47,9 @@ fn request_line(bytes: &[u8], limits: &HeadLimits) -> Option<(usize, MinorVersio
         b" HTTP/1.0\r\n" => MinorVersion::Zero,
         _ => return None,
     };
+    if bytes.get(target_start) != Some(&b'/') {
+        return None; // the rarer forms are the reader's
+    }
     let method_fits = (1..=METHOD_BYTES_MAX).contains(&n_method) && bytes[n_method] == b' ';
     let target_fits = (1..=limits.target_bytes).contains(&(target_end - target_start));
     (method_fits && target_fits).then_some((target_end + 11, version))

@@ -64,6 +64,7 @@ impl RequestLine {
 
     fn take_target(&mut self, byte: u8, target_bytes_max: usize) -> Result<(), FailureKind> {
         match byte {
+            _ if self.n_part_bytes == 0 && !begins_target(byte) => return Err(FailureKind::BadRequest),
             _ if chars::is(byte, TARGET) && self.n_part_bytes < target_bytes_max => self.n_part_bytes += 1,
             _ if chars::is(byte, TARGET) => return Err(FailureKind::UriTooLong),
             b' ' if self.n_part_bytes > 0 => self.begin(Part::Version),
@@ -97,4 +98,11 @@ impl RequestLine {
             _ => Err(FailureKind::BadRequest),
         }
     }
+}
+
+/// Whether a target of any of the four forms of RFC 9112 §3.2 begins so: a path, `*`, a scheme or a host.
+///
+/// The engine would refuse the others itself, with an answer that says less.
+const fn begins_target(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'*' | b'[')
 }
