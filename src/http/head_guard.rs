@@ -72,7 +72,7 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct HeadGuard {
     limits: HeadLimits,
-    n_complete_heads: u64,
+    n_complete_heads: u32,
     part: Part,
 }
 
@@ -136,12 +136,12 @@ impl HeadGuard {
     /// How many heads have begun: tells a head that is still coming from another one that came after it.
     pub fn heads_begun(&self) -> u64 {
         let is_incomplete = matches!(self.part, Part::Head(_) | Part::Refused(_, Place::Head));
-        self.n_complete_heads + u64::from(is_incomplete)
+        u64::from(self.n_complete_heads) + u64::from(is_incomplete)
     }
 
     /// How many heads are complete. When something is refused, so many messages came whole before it, but for the body of
     /// the last one if the refusal is [`Place::Body`].
-    pub fn heads_complete(&self) -> u64 {
+    pub fn heads_complete(&self) -> u32 {
         self.n_complete_heads
     }
 
@@ -204,7 +204,7 @@ impl HeadGuard {
 
     #[inline]
     fn begin_body(&mut self, n_used: usize, framing: Framing) -> Step {
-        self.n_complete_heads += 1;
+        self.n_complete_heads = self.n_complete_heads.wrapping_add(1);
         self.part = match framing {
             Framing::Length(0) => return Step::MessageEnd { n_used },
             Framing::Length(n_bytes) => Part::Length(n_bytes),

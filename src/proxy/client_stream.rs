@@ -20,7 +20,7 @@ pub(crate) struct ClientStream {
     guard: HeadGuard,
     connection: Arc<Connection>,
     /// What came in one read with the byte that was refused, from there on.
-    refused: Vec<u8>,
+    refused: Option<Box<[u8]>>,
     /// Nothing is known to wait in the socket; what becomes readable may be the client's end.
     awaits_end: bool,
 }
@@ -29,12 +29,12 @@ impl ClientStream {
     pub(crate) fn new(stream: Stream, connection: Arc<Connection>) -> Self {
         let guard = HeadGuard::new(connection.head_limits());
         connection.begin_watch();
-        Self { stream, guard, connection, refused: Vec::new(), awaits_end: true }
+        Self { stream, guard, connection, refused: None, awaits_end: true }
     }
 
     /// Bytes that are no HTTP but need not be: those of a client that took its upgrade for granted.
-    pub(crate) fn take_refused(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.refused)
+    pub(crate) fn take_refused(&mut self) -> Box<[u8]> {
+        self.refused.take().unwrap_or_default()
     }
 
     pub(crate) fn into_stream(self) -> Stream {
@@ -69,7 +69,7 @@ impl ClientStream {
             Verdict::Refused { good, kind } => {
                 let in_body = self.guard.refused_place() == Some(Place::Body);
                 self.connection.refuse(kind, Refused { in_body, n_heads: self.guard.heads_complete() });
-                self.refused = fresh[good..].to_vec();
+                self.refused = Some(fresh[good..].into());
                 buf.set_filled(before + good);
             }
         }

@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -58,12 +58,12 @@ pub(crate) struct Connection {
     tunnel: Mutex<Option<Box<Tunnel>>>,
     /// Why what follows is not looked at: a `FailureKind` plus one, or zero.
     refusal: AtomicU16,
-    /// The open request's body is refused once so many requests have begun; zero if a head is, or nothing.
-    refused_body_of: AtomicU64,
+    /// What is refused is the body of the last good request, not a head after it.
+    refused_in_body: AtomicBool,
     /// How many requests the engine has to begin before the refusal is reached.
-    good_requests: AtomicU64,
+    good_requests: AtomicU32,
     /// How many requests the engine has begun since it took the connection up.
-    requests_begun: AtomicU64,
+    requests_begun: AtomicU32,
     /// Why the body of the open request ended early, likewise.
     body_failure: AtomicU16,
     /// Its client closed in mid-exchange: RFC 9112 has no use for a half-closed connection, so nobody waits for the answer.
@@ -88,9 +88,9 @@ impl Connection {
             relay: Mutex::default(),
             tunnel: Mutex::default(),
             refusal: AtomicU16::new(0),
-            refused_body_of: AtomicU64::new(0),
-            good_requests: AtomicU64::new(0),
-            requests_begun: AtomicU64::new(0),
+            refused_in_body: AtomicBool::new(false),
+            good_requests: AtomicU32::new(0),
+            requests_begun: AtomicU32::new(0),
             body_failure: AtomicU16::new(0),
             client_gone: AtomicBool::new(false),
             parked: AtomicBool::new(true),
@@ -158,7 +158,7 @@ impl Connection {
     /// What comes next is not looked at any more. Honest requests that came before it are served all the same.
     pub(crate) fn refuse(&self, kind: FailureKind, refused: Refused) {
         self.good_requests.store(refused.n_heads, Relaxed);
-        self.refused_body_of.store(if refused.in_body { refused.n_heads } else { 0 }, Relaxed);
+        self.refused_in_body.store(refused.in_body, Relaxed);
         self.refusal.store(kind.index() as u16 + 1, Relaxed);
     }
 
@@ -169,8 +169,8 @@ impl Connection {
     /// Why the body of the open request is refused; `None` if what is refused is another message, or nothing.
     pub(crate) fn body_refusal(&self) -> Option<FailureKind> {
         let refusal = self.refusal()?;
-        let refused = self.refused_body_of.load(Relaxed);
-        (refused != 0 && refused == self.requests_begun.load(Relaxed)).then_some(refusal)
+        let is_last_good = self.good_requests.load(Relaxed) == self.requests_begun.load(Relaxed);
+        (self.refused_in_body.load(Relaxed) && is_last_good).then_some(refusal)
     }
 
     /// The body of the open request ends here, for this reason.
@@ -239,7 +239,7 @@ pub(crate) struct Refused {
     /// In the body of a request whose head was good.
     pub(crate) in_body: bool,
     /// Good heads before it, that request's included.
-    pub(crate) n_heads: u64,
+    pub(crate) n_heads: u32,
 }
 
 /// How a stretch of HTTP on a connection ended.

@@ -52,6 +52,7 @@ pub(crate) struct Upstream {
 }
 
 /// hyper's half of a connection: whoever uses the connection polls it.
+#[allow(clippy::large_enum_variant, reason = "every upstream is boxed and begins as the large one")]
 enum Driver {
     Open(Connection<TokioIo<UpstreamStream>, RequestBody>),
     /// The future is finished: closed, failed, or upgraded. This is what is left of it.

@@ -111,15 +111,19 @@ async fn s31_a_backend_that_closes_every_second_request_costs_no_get_and_no_loop
 #[tokio::test]
 async fn c36_connections_that_the_backend_closes_while_idle_cost_no_request_of_any_method() {
     let idle_close = Duration::from_millis(40);
-    let pair = Pair::before(Yaml::default(), Origin::with_idle_close(idle_close, |_| read_and_answer()).await).await;
-    let mut client = pair.connect().await;
-    for n in 0..12 {
-        let method = if n % 2 == 0 { "POST" } else { "GET" };
-        client.send(format!("{method} /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\ndata")).await;
-        assert_eq!(client.response().await.status, 200, "{method} {n}");
-        tokio::time::sleep(idle_close * 2).await;
+    for service in ["", "buffer: { request: 1B }"] {
+        let origin = Origin::with_idle_close(idle_close, |_| read_and_answer()).await;
+        let pair = Pair::before(Yaml { service, ..Yaml::default() }, origin).await;
+        let mut client = pair.connect().await;
+        for n in 0..12 {
+            let method = if n % 2 == 0 { "POST" } else { "GET" };
+            client.send(format!("{method} /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\ndata")).await;
+            assert_eq!(client.response().await.status, 200, "{method} {n} {service}");
+            assert_eq!(pair.origin.requests().pop().expect("a request").body.content, b"data");
+            tokio::time::sleep(idle_close * 2).await;
+        }
+        assert_eq!(pair.origin.n_requests(), 12);
     }
-    assert_eq!(pair.origin.n_requests(), 12);
 }
 
 /// The race itself: requests that come exactly when the backend closes.

@@ -10,6 +10,7 @@ mod commands;
 mod corpus;
 mod corpus_live;
 mod drain;
+mod filtered;
 mod flask;
 mod framing;
 mod guard_and_engine;

@@ -78,6 +78,22 @@ fn ordinary_requests_pass() {
 }
 
 #[test]
+fn a_refusal_tells_how_many_messages_came_before_it_and_whether_it_is_in_a_body() {
+    const GOOD: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    const CHUNKED: &str = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    for (stream, n_heads, place) in [
+        ("GET  / HTTP/1.1\r\n".to_owned(), 0, Place::Head),
+        (format!("{GOOD}{GOOD}\x01"), 2, Place::Head),
+        (format!("{GOOD}{CHUNKED}x"), 2, Place::Body),
+        (format!("{CHUNKED}0\r\n\r\n\rx"), 1, Place::Head),
+    ] {
+        let mut guard = HeadGuard::new(LIMITS);
+        assert!(matches!(guard.feed(stream.as_bytes()), Verdict::Refused { .. }), "{stream:?}");
+        assert_eq!((guard.heads_complete(), guard.refused_place()), (n_heads, Some(place)), "{stream:?}");
+    }
+}
+
+#[test]
 fn the_state_tells_where_the_connection_stands() {
     let mut guard = HeadGuard::new(LIMITS);
     let mut expect = |bytes: &[u8], state, n_heads| {
