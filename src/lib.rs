@@ -1,4 +1,88 @@
-//! Portway: the front door of containerised services and the sidecar next to each of them.
+//! Portway: the front door of containerised services, driven by one YAML file.
+//! A library with a thin binary around it: `src/main.rs` hands its arguments to [`cli`], and [`app`] wires a process.
+//! This page is the map: the life of a request, who may know whom, and what always holds.
+//!
+//! # The life of a request
+//!
+//! ```text
+//!  client                                                                                     one worker = one thread
+//!    │ TCP
+//!    ▼
+//!  net::listener ──► proxy::worker       takes connections up to the limits, sweeps timeouts every 100 ms
+//!                      │ one task per connection
+//!                      ▼
+//!                    proxy::connection   hyper's HTTP/1.1 server over proxy::client_stream, in which
+//!                      │                 http::head_guard reads every head before hyper does
+//!                      ▼
+//!                    proxy::handler      the shell: begins an Exchange, never fails
+//!                      │   http::authority    settles target and Host, or 400
+//!                      │   routing::table     (pure) request → route, or 404
+//!                      │   redirect?          answered here
+//!                      │   proxy::stack       the route's filters, if it has any: tower layers
+//!                      ▼
+//!                    proxy::forward      the core: one request, one backend
+//!                      │   proxy::outbound    hop-by-hop fields gone, forwarding fields ours, body read ahead
+//!                      │   balance            (pure) candidates → choice; runtime::queue if all are at their limit
+//!                      │   proxy::upstream    a pooled connection or a new one; proxy::retry replays a stale one
+//!                      ▼
+//!                    the response head   http::headers cleans it, the client gets it
+//!                      │
+//!                    proxy::relay        the body, with back-pressure both ways; its end ends the Exchange:
+//!                                        one access-log record, the counters, the place at the backend given back
+//! ```
+//!
+//! Whatever fails on the way is a [`error::FailureKind`]: one table gives its status, its reason word and whose fault it
+//! is, and [`http::local_reply`] writes it for whoever asked.
+//!
+//! Beside the workers runs one control thread: signals, [`control::resolve`], the [`admin`] listener, the drain. It writes
+//! only what [`runtime`] holds; requests read that.
+//!
+//! # Modules, lowest first
+//!
+//! | module | what it is | may know |
+//! |---|---|---|
+//! | [`units`], [`mod@error`] | newtypes; the failure table | nothing |
+//! | [`config`] | text in, a checked [`config::checked::Config`] out, or every mistake at once | units, error |
+//! | [`lifecycle`], [`telemetry`] | drain, readiness, signals, clock; metrics, logs, traces | those above |
+//! | [`routing`], [`balance`] | pure decisions: no I/O, no clock, no chance | units, error, config |
+//! | [`http`] | facts of HTTP: heads, fields, framing, local replies | all but config |
+//! | [`runtime`] | what both planes share: snapshot, services, backends, queues | all above |
+//! | [`net`] | sockets: listeners, dialling, inherited descriptors | units, error, config, lifecycle, telemetry |
+//! | [`filters`] | tower layers that wrap an exchange | up to runtime |
+//! | [`control`] | loops that write [`runtime`] | up to net |
+//! | [`proxy`] | the way of a request, drawn above | up to net, filters |
+//! | [`admin`] | health, metrics, API, dashboard | up to runtime |
+//! | [`app`], [`cli`] | the wiring; the commands | everything |
+//!
+//! `tests/it/architecture.rs` enforces the table, where each outside crate may be named, and the house numbers.
+//!
+//! # Invariants
+//!
+//! Each names the test that holds it.
+//!
+//! 1. A request sees one snapshot: its route is matched under one `load()`, and only an `Arc` of the route travels on.
+//!    *`architecture::a_request_loads_the_snapshot_once`*
+//! 2. The data plane takes no lock that requests share, never parses configuration, and logs nothing above `debug` per
+//!    request; the access log is the exception. *`architecture::the_data_plane_takes_no_lock_that_requests_share`*,
+//!    *`architecture::the_data_plane_logs_nothing_above_debug`*
+//! 3. [`control`] and [`proxy`] never import each other; they meet in [`runtime`].
+//!    *`architecture::control_and_proxy_never_import_each_other`*
+//! 4. Membership changes by swap, load by atomics; both outlive a change of members.
+//!    *`runtime::registry::a_backend_keeps_its_state_for_as_long_as_it_is_a_member`*
+//! 5. A wrong configuration never runs: `run` starts with what `check` calls right, or not at all.
+//!    *`cli::check_draws_mistakes_on_standard_error_without_colour`*
+//! 6. Every queue, pool, body buffer, header block, retry and connection count has a limit with a named default in
+//!    [`config::defaults`], and a series that says when it is hit.
+//!    *`telemetry::metrics::every_failure_kind_and_limit_is_there_before_it_happens`*
+//! 7. Every accepted request ends in exactly one access-log record, every attempt in exactly one outcome.
+//!    *`invariants::every_request_leaves_one_record_and_every_attempt_one_outcome`*
+//! 8. Nothing from a socket, a file or DNS makes it panic, and a panic that is our bug ends one connection.
+//!    *`cli::hostile_files_end_in_an_error_in_a_moment`*, *`architecture::nothing_unwraps_outside_tests`*,
+//!    *`architecture::a_panic_ends_one_connection_and_not_the_process`*
+//! 9. What is forwarded is written anew from its parsed form; what was matched is what is forwarded.
+//!    *`invariants::a_request_is_forwarded_as_it_was_understood`*,
+//!    *`guard_and_engine::hyper_serves_no_message_that_the_guard_does_not_see`*
+//! 10. Nothing about a start depends on a backend being there. *`invariants::a_start_needs_no_backend`*
 
 #![deny(unsafe_code)]
 

@@ -132,7 +132,7 @@ pub struct ExplainArgs {
     pub instance: InstanceArgs,
     /// The method, such as GET
     pub method: String,
-    /// The URL, such as http://shop.example.com/api?page=2
+    /// The URL, such as `http://shop.example.com/api?page=2`
     pub url: String,
     /// A header field of the request; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]

@@ -1,5 +1,5 @@
 //! The data plane: connections in, exchanges through, connections to backends out.
-//! Read it from [`handler`] (the shell) to [`forward`] (the core); everything else is what these two stand on.
+//! Read it from `handler` (the shell) to `forward` (the core); everything else is what these two stand on.
 //! It never touches `control`: both meet in `runtime`.
 
 pub(crate) mod activity;

@@ -149,6 +149,87 @@ fn control_and_proxy_never_import_each_other() {
 }
 
 #[test]
+fn a_request_loads_the_snapshot_once() {
+    // The connection reads its limits when it begins, the worker sweeps: neither is a request.
+    const OF_NO_REQUEST: [&str; 2] = ["proxy/connection.rs", "proxy/worker.rs"];
+    let loads = |source: &&Source| source.code.contains("store.load") && source.module() == "proxy";
+    let loading: Vec<&str> = source::all().iter().filter(loads).map(|source| source.path.as_str()).collect();
+    let of_requests: Vec<&&str> = loading.iter().filter(|path| !OF_NO_REQUEST.contains(path)).collect();
+    assert_eq!(of_requests, [&"proxy/handler.rs"]);
+    let handler = source::all().iter().find(|source| source.path == "proxy/handler.rs").expect("just found");
+    assert_eq!(handler.code.matches("store.load").count(), 1);
+}
+
+/// Locks of the data plane and why nobody waits for them.
+const LOCKS: [(&str, &str); 8] = [
+    ("proxy/connection.rs", "of one connection, taken by its own task alone"),
+    ("proxy/expect.rs", "of one request"),
+    ("proxy/stack.rs", "of one request"),
+    ("proxy/timer.rs", "of one connection"),
+    ("proxy/upstream.rs", "of one worker, which is one thread"),
+    ("proxy/worker.rs", "of one worker, which is one thread"),
+    ("runtime/queue.rs", "taken only by requests that wait in line anyway"),
+    ("runtime/registry.rs", "taken when members change, not by requests"),
+];
+
+#[test]
+fn the_data_plane_takes_no_lock_that_requests_share() {
+    let word = Regex::new(r"\b(Mutex|RwLock)<").expect("a pattern");
+    const DATA_PLANE: [&str; 7] = ["proxy", "runtime", "http", "routing", "balance", "net", "filters"];
+    check("lock", |source| {
+        let is_known = LOCKS.iter().any(|(file, _)| *file == source.path);
+        match DATA_PLANE.contains(&source.module()) && !is_known && word.is_match(&source.code) {
+            true => vec!["has a lock: who may wait for it? Add it to LOCKS with the answer".to_owned()],
+            false => vec![],
+        }
+    });
+}
+
+#[test]
+fn the_data_plane_logs_nothing_above_debug() {
+    let loud = Regex::new(r"\b(info|warn|error)!\(").expect("a pattern");
+    check("log", |source| match ["proxy", "http", "runtime", "net", "filters"].contains(&source.module()) {
+        true => loud.find_iter(&source.code).map(|found| format!("logs with `{}`", found.as_str())).collect(),
+        false => vec![],
+    });
+}
+
+#[test]
+fn a_panic_ends_one_connection_and_not_the_process() {
+    let manifest = include_str!("../../Cargo.toml");
+    let (_, release) = manifest.split_once("[profile.release]").expect("there is one");
+    let release = release.split("\n[").next().expect("split gives at least one part");
+    assert!(release.contains("panic = \"unwind\""), "{release}");
+}
+
+/// The crate docs name the tests that hold the invariants: `suite::test` of this program, or of a module.
+#[test]
+fn every_test_that_the_crate_docs_name_exists() {
+    let lib = source::all().iter().find(|source| source.path == "lib.rs").expect("it is there");
+    let name = Regex::new(r"\*(?:held by )?`((?:\w+::)+)(\w+)`\*").expect("a pattern");
+    let mut n_named = 0;
+    for found in name.captures_iter(&lib.text) {
+        let (path, test) = (found[1].trim_end_matches("::").replace("::", "/"), &found[2]);
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let own = path.trim_end_matches("/tests").to_owned();
+        let places = [
+            format!("tests/it/{path}.rs"),
+            format!("src/{own}.rs"),
+            format!("src/{own}/tests.rs"),
+            format!("src/{own}/mod.rs"),
+            format!("src/{path}.rs"),
+        ];
+        let is_there = places.iter().any(|place| {
+            let text = std::fs::read_to_string(root.join(place)).unwrap_or_default();
+            text.contains(&format!("fn {test}("))
+        });
+        assert!(is_there, "no test `{test}` in any of {places:?}");
+        n_named += 1;
+    }
+    assert!(n_named >= 10, "only {n_named} tests are named");
+}
+
+#[test]
 fn outside_crates_are_named_only_where_they_belong() {
     for (name, places) in CRATES {
         let used = Regex::new(&format!(r"(?:^|[^:\w]){name}::")).expect("a pattern");

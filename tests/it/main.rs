@@ -17,6 +17,7 @@ mod guard_and_engine;
 mod harness;
 mod identity;
 mod interim;
+mod invariants;
 mod keepalive;
 mod log;
 mod paths;
