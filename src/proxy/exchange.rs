@@ -124,10 +124,9 @@ impl Exchange {
         if fields.has(Survey::WISHES) {
             exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         }
-        let peer = connection.peer_headers();
-        if peer.trust() == Trust::Trusted {
+        if connection.peer_headers().trust() == Trust::Trusted {
             // A trusted proxy says whom it speaks for. Anybody else is the client himself.
-            exchange.client_ip = peer.client_ip(headers, &connection.worker.store.load().config.trusted_proxies);
+            exchange.client_ip = connection.client_ip_behind_proxy(headers);
         }
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
