@@ -127,7 +127,7 @@ impl Exchange {
         let peer = connection.peer_headers();
         if peer.trust() == Trust::Trusted {
             // A trusted proxy says whom it speaks for. Anybody else is the client himself.
-            exchange.client_ip = peer.client_ip(headers, &connection.worker.store.load().config.trusted_proxies);
+            exchange.client_ip = peer.client_ip(headers);
         }
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
