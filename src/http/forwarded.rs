@@ -68,6 +68,8 @@ pub struct Ends {
 #[derive(Clone, Debug)]
 pub struct PeerHeaders {
     trust: Trust,
+    /// Whom the chain of a trusted peer may go through: settled with the connection, as the trust is. Else empty.
+    trusted_proxies: Box<[IpNet]>,
     peer_ip: Option<IpAddr>,
     for_value: HeaderValue,
     proto_value: HeaderValue,
@@ -88,8 +90,13 @@ impl PeerHeaders {
             // RFC 7239 §6.2.
             None => HeaderValue::from_static("unknown"),
         };
+        let trusted_proxies: Box<[IpNet]> = match trust {
+            Trust::Trusted => trusted_proxies.into(),
+            Trust::Untrusted => Box::default(),
+        };
         Self {
             trust,
+            trusted_proxies,
             peer_ip,
             for_value,
             proto_value: HeaderValue::from_static(ends.scheme.as_str()),
@@ -105,10 +112,10 @@ impl PeerHeaders {
     /// Who the client is: the peer, or for a trusted peer the right-most address of `X-Forwarded-For` that is not a
     /// trusted proxy's.
     /// `None` only on a unix socket. Ask before [`apply`](Self::apply).
-    pub fn client_ip(&self, headers: &HeaderMap, trusted_proxies: &[IpNet]) -> Option<IpAddr> {
+    pub fn client_ip(&self, headers: &HeaderMap) -> Option<IpAddr> {
         match self.trust {
             Trust::Untrusted => self.peer_ip,
-            Trust::Trusted => right_most_untrusted(headers, trusted_proxies).or(self.peer_ip),
+            Trust::Trusted => right_most_untrusted(headers, &self.trusted_proxies).or(self.peer_ip),
         }
     }
 
@@ -273,7 +280,7 @@ mod tests {
             ("x-forwarded-port", "1"),
         ]);
         let peer = PeerHeaders::new(&ends(PEER), &nets(&["10.0.0.0/8"]));
-        assert_eq!(peer.client_ip(&request, &nets(&["10.0.0.0/8"])), Some("192.0.2.7".parse().expect("an address")));
+        assert_eq!(peer.client_ip(&request), Some("192.0.2.7".parse().expect("an address")));
         peer.apply(&mut request);
         let expected = [
             ("host", "shop.example.com"),
@@ -325,11 +332,11 @@ mod tests {
         let peer = PeerHeaders::new(&ends(PEER), &trusted);
         for (chain, client) in cases {
             let request = headers(&[("x-forwarded-for", chain)]);
-            assert_eq!(peer.client_ip(&request, &trusted), client.parse().ok(), "{chain}");
+            assert_eq!(peer.client_ip(&request), client.parse().ok(), "{chain}");
         }
         let two_lines = headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "203.0.113.9, 10.0.0.1")]);
-        assert_eq!(peer.client_ip(&two_lines, &trusted), "203.0.113.9".parse().ok());
-        assert_eq!(peer.client_ip(&HeaderMap::new(), &trusted), "192.0.2.7".parse().ok());
+        assert_eq!(peer.client_ip(&two_lines), "203.0.113.9".parse().ok());
+        assert_eq!(peer.client_ip(&HeaderMap::new()), "192.0.2.7".parse().ok());
     }
 
     #[test]

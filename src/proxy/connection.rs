@@ -6,14 +6,14 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Frame;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -132,11 +132,6 @@ impl Connection {
 
     pub(crate) fn coarse_now(&self) -> Moment {
         self.worker.coarse_now()
-    }
-
-    /// Who a trusted proxy says the client is.
-    pub(crate) fn client_ip_behind_proxy(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        self.peer_headers().client_ip(headers, &self.worker.store.load().config.trusted_proxies)
     }
 
     /// What requests say about the peer.

@@ -124,9 +124,10 @@ impl Exchange {
         if fields.has(Survey::WISHES) {
             exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         }
-        if connection.peer_headers().trust() == Trust::Trusted {
+        let peer = connection.peer_headers();
+        if peer.trust() == Trust::Trusted {
             // A trusted proxy says whom it speaks for. Anybody else is the client himself.
-            exchange.client_ip = connection.client_ip_behind_proxy(headers);
+            exchange.client_ip = peer.client_ip(headers);
         }
         exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
