@@ -49,25 +49,22 @@ pub fn settle(request: &mut Parts) -> Result<Onward, FailureKind> {
 ///
 /// `headers` are those of a settled request.
 pub fn routing_host(headers: &HeaderMap) -> Cow<'_, str> {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let (mut n_uppercase, mut colon) = (0, host.len());
-    for (idx, byte) in host.bytes().enumerate() {
-        n_uppercase += usize::from(byte.is_ascii_uppercase());
-        if byte == b':' {
-            colon = idx;
-        }
-    }
-    // The colons of an IPv6 address stand in brackets.
-    let host = if host.ends_with(']') { host } else { &host[..colon] };
+    let host = headers.get(HOST).and_then(|host| std::str::from_utf8(host.as_bytes()).ok()).unwrap_or_default();
+    // A settled host ends in its port, if in any digits at all; the colons of an IPv6 address stand in brackets.
+    let n_digits = host.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let host = host[..host.len() - n_digits].strip_suffix(':').unwrap_or(host);
     let host = host.strip_suffix('.').unwrap_or(host);
-    if n_uppercase > 0 { Cow::Owned(host.to_ascii_lowercase()) } else { Cow::Borrowed(host) }
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        return Cow::Owned(host.to_ascii_lowercase());
+    }
+    Cow::Borrowed(host)
 }
 
 /// C-05: exactly one valid `Host` in HTTP/1.1, at most one in HTTP/1.0.
 fn check_host(request: &Parts) -> Result<(), FailureKind> {
     let mut hosts = request.headers.get_all(HOST).into_iter();
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) if split(host.as_bytes()).is_some() => Ok(()),
+        (Some(host), None) if is_authority(host.as_bytes()) => Ok(()),
         (None, None) if request.version == Version::HTTP_10 => Ok(()),
         _ => Err(FailureKind::BadRequest),
     }
@@ -77,7 +74,9 @@ fn check_host(request: &Parts) -> Result<(), FailureKind> {
 fn make_origin_form(request: &mut Parts) -> Result<(), FailureKind> {
     let is_http = matches!(request.uri.scheme(), Some(scheme) if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     let authority = request.uri.authority().filter(|_| is_http).ok_or(FailureKind::BadRequest)?;
-    split(authority.as_str().as_bytes()).ok_or(FailureKind::BadRequest)?;
+    if !is_authority(authority.as_str().as_bytes()) {
+        return Err(FailureKind::BadRequest);
+    }
     let host = HeaderValue::from_str(authority.as_str()).map_err(|_| FailureKind::BadRequest)?;
     request.headers.insert(HOST, host);
     request.uri = match request.uri.path_and_query() {
@@ -109,35 +108,33 @@ fn count_down(headers: &mut HeaderMap) -> Onward {
     Onward::Forward
 }
 
-/// The host and the port of an authority.
+/// Whether an authority is a host with or without a port.
 ///
-/// Stricter than RFC 3986: letters, digits and `-._~`, or an IPv6 address in brackets. Userinfo, commas,
-/// percent-escapes and the other delimiters that a registered name may have are what backends and caches disagree about
-/// (HAProxy 2026-04-29 on commas).
-fn split(authority: &[u8]) -> Option<(&str, Option<u16>)> {
-    let authority = std::str::from_utf8(authority).ok()?;
-    let host_len = match authority.strip_prefix('[') {
-        Some(rest) => {
-            let address = &rest[..rest.find(']')?];
-            address.parse::<Ipv6Addr>().ok()?;
-            address.len() + 2
-        }
-        None => authority.bytes().take_while(|byte| is_name_byte(*byte)).count(),
+/// Stricter than RFC 3986: letters, digits and `-._~`, or an IPv6 address in brackets. Userinfo, commas, percent-escapes
+/// and the other delimiters that a registered name may have are what backends and caches disagree about (HAProxy
+/// 2026-04-29 on commas).
+fn is_authority(authority: &[u8]) -> bool {
+    let host_len = match authority {
+        [b'[', ..] => ipv6_len(authority),
+        name => name.iter().position(|byte| !is_name_byte(*byte)).unwrap_or(name.len()),
     };
     let (host, port) = authority.split_at(host_len);
     // RFC 9110 §4.2.1: an http URI with an empty host is invalid.
-    if host.trim_end_matches('.').is_empty() {
-        return None;
-    }
-    match port.strip_prefix(':') {
-        None => port.is_empty().then_some((host, None)),
-        // RFC 3986 §3.2.3 allows a colon with nothing after it.
-        Some("") => Some((host, None)),
-        Some(digits) => {
-            let is_number = digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-            Some((host, Some(is_number.then(|| digits.parse().ok())??)))
-        }
-    }
+    host.iter().any(|byte| *byte != b'.') && is_port(port)
+}
+
+/// How long the bracketed address in front is; 0 if it is none.
+fn ipv6_len(authority: &[u8]) -> usize {
+    let Some(end) = memchr::memchr(b']', authority) else { return 0 };
+    let address = std::str::from_utf8(&authority[1..end]).ok().and_then(|address| address.parse::<Ipv6Addr>().ok());
+    if address.is_some() { end + 1 } else { 0 }
+}
+
+/// Nothing, or a colon with a number behind it; RFC 3986 §3.2.3 allows a colon with nothing after it.
+fn is_port(port: &[u8]) -> bool {
+    let [b':', digits @ ..] = port else { return port.is_empty() };
+    let is_number = digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit);
+    is_number && digits.iter().fold(0, |value, digit| value * 10 + u32::from(digit - b'0')) <= u32::from(u16::MAX)
 }
 
 const fn is_name_byte(byte: u8) -> bool {
