@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::admin::{self, Resources};
-use crate::config::checked::Config;
+use crate::config::checked::{Accept, Config};
 use crate::control::resolve::Resolver;
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
@@ -21,9 +21,10 @@ use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::signal::{Request, Signals};
 use crate::net::listener::{self, Bound};
 use crate::proxy::capacity::{self, Capacity};
+use crate::proxy::handoff::Handoff;
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::{self, Stack};
-use crate::proxy::worker::{self, Shared, Worker};
+use crate::proxy::worker::{self, Intake, Shared, Worker};
 use crate::runtime::registry::Registry;
 use crate::runtime::snapshot::{Build, Snapshot};
 use crate::runtime::store::Store;
@@ -107,12 +108,22 @@ impl App {
         watch_gauges(&store, &contexts, &metrics);
         let (trigger, drain) = drain::new();
         let pseudonym = format!("portway-{:08x}", fastrand::u32(..)).into();
-        let shared = Shared { store: store.clone(), metrics: metrics.clone(), capacity, drain, pseudonym };
+        let accept = store.load().config.accept;
+        let (handoff, mut handed) = match accept {
+            Accept::Kernel => (None, Vec::new()),
+            Accept::Balanced => {
+                let (handoff, handed) = Handoff::new(n_workers.get());
+                (Some(handoff), handed)
+            }
+        };
+        handed.reverse();
+        let shared = Shared { store: store.clone(), metrics: metrics.clone(), capacity, drain, pseudonym, handoff };
         let mut workers = Vec::new();
         for worker_idx in 0..n_workers.get() {
-            let own = sockets.iter_mut().zip(&contexts).filter_map(|(s, c)| s.pop().map(|s| (s, c.clone()))).collect();
-            let worker = Worker::new(&shared, log.as_deref().map(AccessLog::writer));
-            workers.push(spawn_worker(worker_idx, worker, own, trigger.hold())?);
+            let own = sockets.iter_mut().zip(&contexts).filter_map(|(s, c)| s.pop().map(|s| (s, c.clone())));
+            let intake = Intake { listeners: own.collect(), handed: handed.pop() };
+            let worker = Worker::new(worker_idx, &shared, log.as_deref().map(AccessLog::writer));
+            workers.push(spawn_worker(worker_idx, worker, intake, trigger.hold())?);
         }
         Ok(Self {
             store,
@@ -235,7 +246,9 @@ fn bind_all(config: &Config, metrics: &Metrics) -> Result<Sockets, StartError> {
     }
     let (mut contexts, mut addresses, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
     for declared in &config.listeners {
-        let bound = listener::bind(&declared.address, config.workers.get())?;
+        // With `accept: balanced` one worker accepts for all.
+        let n_sockets = if config.accept == Accept::Kernel { config.workers.get() } else { 1 };
+        let bound = listener::bind(&declared.address, n_sockets)?;
         let local = bound.first().and_then(Bound::local_addr);
         let counters = metrics.listener(&declared.address.to_string());
         contexts.push(Arc::new(ListenerContext::new(declared, local, counters)));
@@ -270,12 +283,12 @@ fn watch_gauges(store: &Arc<Store<Stack>>, contexts: &[Arc<ListenerContext>], me
 fn spawn_worker(
     worker_idx: usize,
     worker: Arc<Worker>,
-    listeners: Vec<(Bound, Arc<ListenerContext>)>,
+    intake: Intake,
     hold: drain::Hold,
 ) -> io::Result<JoinHandle<io::Result<()>>> {
     let thread = std::thread::Builder::new().name(format!("worker-{worker_idx}"));
     thread.spawn(move || {
-        let ended = worker::run(worker_idx, worker, listeners);
+        let ended = worker::run(worker, intake);
         drop(hold);
         ended
     })

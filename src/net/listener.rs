@@ -14,7 +14,7 @@ use crate::net::inherited;
 use crate::net::stream::Stream;
 
 /// Connections that the kernel completes before we accept them, per socket. Linux caps it at `net.core.somaxconn`.
-const BACKLOG: i32 = 4096;
+pub const BACKLOG: i32 = 4096;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]

@@ -19,6 +19,25 @@ pub enum Stream {
     Unix(UnixStream),
 }
 
+/// A [`Stream`] that no runtime has.
+#[derive(Debug)]
+pub enum Detached {
+    /// TCP over IPv4 or IPv6.
+    Tcp(std::net::TcpStream),
+    /// A unix socket.
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Detached {
+    /// Gives the socket to this thread's runtime.
+    pub fn attach(self) -> io::Result<Stream> {
+        match self {
+            Detached::Tcp(stream) => TcpStream::from_std(stream).map(Stream::Tcp),
+            Detached::Unix(stream) => UnixStream::from_std(stream).map(Stream::Unix),
+        }
+    }
+}
+
 /// What [`Stream::peek`] saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peeked {
@@ -44,6 +63,14 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.poll_read_ready(cx),
             Stream::Unix(stream) => stream.poll_read_ready(cx),
+        }
+    }
+
+    /// Takes the socket from this thread's runtime.
+    pub fn detach(self) -> io::Result<Detached> {
+        match self {
+            Stream::Tcp(stream) => stream.into_std().map(Detached::Tcp),
+            Stream::Unix(stream) => stream.into_std().map(Detached::Unix),
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod exchange;
 pub(crate) mod expect;
 pub(crate) mod forward;
 pub(crate) mod handler;
+pub(crate) mod handoff;
 pub(crate) mod inbound;
 pub(crate) mod listening;
 pub(crate) mod outbound;

@@ -9,15 +9,17 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::error::FailureKind;
 use crate::lifecycle::{clock, drain, memory};
-use crate::net::listener::{Bound, Listener};
+use crate::net::listener::{BACKLOG, Bound, Listener};
 use crate::net::stream::Stream;
 use crate::proxy::activity::Order;
 use crate::proxy::capacity::{Capacity, Full};
 use crate::proxy::connection::{self, Connection};
+use crate::proxy::handoff::{Accepted, Handoff};
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::refusal;
 use crate::proxy::stack::Stack;
@@ -50,10 +52,22 @@ pub(crate) struct Shared {
     pub(crate) drain: drain::Watch,
     /// How we sign `Via`: names this instance, so that a loop is told from a chain of Portways.
     pub(crate) pseudonym: Arc<str>,
+    /// For `accept: balanced`.
+    pub(crate) handoff: Option<Arc<Handoff>>,
+}
+
+/// What one worker takes connections from.
+pub(crate) struct Intake {
+    /// Its own sockets.
+    pub(crate) listeners: Vec<(Bound, Arc<ListenerContext>)>,
+    /// What another worker accepted for it.
+    pub(crate) handed: Option<UnboundedReceiver<Accepted>>,
 }
 
 /// One data-plane thread.
 pub(crate) struct Worker {
+    idx: usize,
+    handoff: Option<Arc<Handoff>>,
     pub(crate) store: Arc<Store<Stack>>,
     pub(crate) metrics: Arc<Metrics>,
     /// Requests that found no route.
@@ -72,8 +86,10 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(shared: &Shared, log: Option<access_log::Writer>) -> Arc<Self> {
+    pub(crate) fn new(idx: usize, shared: &Shared, log: Option<access_log::Writer>) -> Arc<Self> {
         Arc::new(Self {
+            idx,
+            handoff: shared.handoff.clone(),
             store: shared.store.clone(),
             metrics: shared.metrics.clone(),
             unrouted: shared.metrics.unrouted(),
@@ -97,6 +113,12 @@ impl Worker {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.drain.phase() != drain::Phase::Running
+    }
+
+    /// Whether it has no connection, nor one on its way.
+    fn is_idle(&self) -> bool {
+        let on_their_way = self.handoff.as_ref().is_some_and(|handoff| handoff.n_open(self.idx) > 0);
+        self.connections().is_empty() && !on_their_way
     }
 
     fn connections(&self) -> MutexGuard<'_, Connections> {
@@ -208,6 +230,9 @@ impl Drop for Place {
         self.connection.worker.connections().leave(self.idx);
         self.connection.listener.left();
         self.connection.worker.capacity.leave();
+        if let Some(handoff) = &self.connection.worker.handoff {
+            handoff.leave(self.connection.worker.idx);
+        }
     }
 }
 
@@ -224,23 +249,25 @@ async fn sweep_for_ever(worker: Arc<Worker>) {
 }
 
 /// Runs a worker until the process is drained. `listeners` are this worker's sockets.
-pub(crate) fn run(
-    worker_idx: usize,
-    worker: Arc<Worker>,
-    listeners: Vec<(Bound, Arc<ListenerContext>)>,
-) -> io::Result<()> {
-    shards::enter_worker(worker_idx);
+pub(crate) fn run(worker: Arc<Worker>, intake: Intake) -> io::Result<()> {
+    shards::enter_worker(worker.idx);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let sweep = tokio::spawn(sweep_for_ever(worker.clone()));
         let mut accepting = Vec::new();
-        for (bound, context) in listeners {
+        let taking = intake.handed.map(|handed| tokio::spawn(take_for_ever(handed, worker.clone())));
+        for (bound, context) in intake.listeners {
             accepting.push(tokio::spawn(accept_for_ever(bound.into_listener()?, context, worker.clone())));
         }
         for loops in accepting {
             let _ = loops.await; // a loop ends when the drain closes the listeners
         }
+        if taking.is_some() {
+            // The accepting worker may still be handing over.
+            worker.drain.clone().closing().await;
+        }
         finish(&worker).await;
+        taking.inspect(|taking| taking.abort());
         sweep.abort();
         Ok(())
     })
@@ -250,7 +277,7 @@ pub(crate) fn run(
 async fn finish(worker: &Arc<Worker>) {
     let mut forced = worker.drain.clone();
     let gone = async {
-        while !worker.connections().is_empty() {
+        while !worker.is_idle() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
@@ -271,12 +298,12 @@ async fn accept_for_ever(listener: Listener, context: Arc<ListenerContext>, work
     loop {
         tokio::select! {
             biased;
-            () = accept_one(&listener, &context, &worker) => {}
             () = &mut closing => break,
+            () = accept_one(&listener, &context, &worker) => {}
         }
     }
     // What the kernel has completed already is served; only then the socket closes.
-    loop {
+    for _ in 0..BACKLOG {
         tokio::select! {
             biased;
             () = accept_one(&listener, &context, &worker) => {}
@@ -296,7 +323,8 @@ async fn accept_one(listener: &Listener, context: &Arc<ListenerContext>, worker:
     match (accepted, place) {
         (Ok((stream, peer)), Ok(place)) if context.has_room() => {
             place.keep();
-            open(stream, peer, context, worker);
+            context.metrics.accepted.increment(1);
+            dispatch(stream, peer, context, worker);
         }
         (Ok((stream, _)), _) => {
             worker.metrics.limit_hit(Limit::Connections);
@@ -325,8 +353,36 @@ impl Drop for CapacityPlace<'_> {
     }
 }
 
+/// Opens a connection here, or hands it to the worker that has the fewest.
+fn dispatch(stream: Stream, peer: Option<SocketAddr>, context: &Arc<ListenerContext>, worker: &Arc<Worker>) {
+    let Some(handoff) = &worker.handoff else { return open(stream, peer, context, worker) };
+    let worker_idx = handoff.enter();
+    if worker_idx == worker.idx {
+        return open(stream, peer, context, worker);
+    }
+    let accepted = Accepted::new(stream, peer, context.clone());
+    if !accepted.is_ok_and(|accepted| handoff.send(worker_idx, accepted)) {
+        handoff.leave(worker_idx);
+        worker.capacity.leave();
+    }
+}
+
+/// Opens what other workers accepted for this one.
+async fn take_for_ever(mut handed: UnboundedReceiver<Accepted>, worker: Arc<Worker>) {
+    while let Some(accepted) = handed.recv().await {
+        let (peer, context) = (accepted.peer, accepted.context.clone());
+        match accepted.into_stream() {
+            Ok(stream) => open(stream, peer, &context, &worker),
+            Err(error) => {
+                tracing::debug!(%error, "a connection was lost between two workers");
+                worker.handoff.as_ref().inspect(|handoff| handoff.leave(worker.idx));
+                worker.capacity.leave();
+            }
+        }
+    }
+}
+
 fn open(stream: Stream, peer: Option<SocketAddr>, context: &Arc<ListenerContext>, worker: &Arc<Worker>) {
-    context.metrics.accepted.increment(1);
     let connection = Connection::new(worker.clone(), context.clone(), peer);
     let place = Place::take(connection.clone());
     tokio::spawn(async move {

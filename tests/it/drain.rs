@@ -150,3 +150,23 @@ async fn gated_origin(gate: &Arc<Semaphore>) -> Origin {
 fn one_backend(top_level: &str, origin: &Origin) -> String {
     format!("{top_level}\nservices: {{ web: {{ backends: [\"{}\"] }} }}", origin.address)
 }
+
+/// One worker accepts, all serve: the same promises hold.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn balanced_accepting_serves_every_connection_and_drains_cleanly() {
+    let origin = Origin::hello("hi").await;
+    let mut portway = Portway::start(&one_backend("workers: 3\naccept: balanced", &origin)).await;
+    let mut clients = Vec::new();
+    for _ in 0..30 {
+        clients.push(portway.connect().await);
+    }
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert_eq!(client.response().await.status, 200);
+    }
+    portway.wait_metric("portway_connections", &[], 30.0).await;
+
+    portway.sigterm();
+
+    assert_eq!(portway.wait_exit(Duration::from_secs(12)).await.code(), Some(0), "{}", portway.stderr());
+}
