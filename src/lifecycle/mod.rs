@@ -3,5 +3,6 @@
 
 pub mod clock;
 pub mod drain;
+pub mod memory;
 pub mod readiness;
 pub mod signal;

@@ -5,14 +5,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
 use crate::error::FailureKind;
-use crate::lifecycle::{clock, drain};
+use crate::lifecycle::{clock, drain, memory};
 use crate::net::listener::{Bound, Listener};
 use crate::net::stream::Stream;
 use crate::proxy::activity::Order;
@@ -37,6 +37,11 @@ const DRAIN_REST: Duration = Duration::from_secs(1);
 /// Short of descriptors, a connection that rests for so long makes room for one that waits.
 const SHED_REST: Duration = Duration::from_millis(200);
 
+/// So many parked connections hold about a megabyte: below that it is not worth walking the heap.
+const PARKED_MIN: u32 = 64;
+/// Walking the heap stops the worker for a moment.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(2);
+
 /// What all workers share.
 pub(crate) struct Shared {
     pub(crate) store: Arc<Store<Stack>>,
@@ -60,6 +65,10 @@ pub(crate) struct Worker {
     drain: drain::Watch,
     connections: Mutex<Connections>,
     now: AtomicU64,
+    /// Connections parked since memory was last given back, and when that was.
+    parked: AtomicU32,
+    parked_before: AtomicU32,
+    gave_back: AtomicU64,
 }
 
 impl Worker {
@@ -75,6 +84,9 @@ impl Worker {
             drain: shared.drain.clone(),
             connections: Mutex::default(),
             now: AtomicU64::new(clock::now().0),
+            parked: AtomicU32::new(0),
+            parked_before: AtomicU32::new(0),
+            gave_back: AtomicU64::new(0),
         })
     }
 
@@ -114,9 +126,30 @@ impl Worker {
             snapshot.service(&backend.service).map_or(Duration::ZERO, |service| service.policy.keepalive.idle)
         };
         self.pools.sweep(idle, now);
+        self.give_memory_back(now);
         if let Some(log) = &self.log {
             log.flush_if_due(now);
         }
+    }
+}
+
+impl Worker {
+    /// After many connections were parked, and not more often than now and then.
+    fn give_memory_back(&self, now: Moment) {
+        let parked = self.parked.load(Relaxed);
+        // Connections that fell silent together are parked together: wait for the last of them.
+        let settled = self.parked_before.swap(parked, Relaxed) == parked;
+        let last = Moment(self.gave_back.load(Relaxed));
+        if parked >= PARKED_MIN && settled && now.since(last) >= GIVE_BACK_EVERY {
+            self.parked.store(0, Relaxed);
+            self.gave_back.store(now.0, Relaxed);
+            memory::give_back();
+        }
+    }
+
+    /// A connection gave up everything but its socket.
+    pub(crate) fn note_parked(&self) {
+        self.parked.fetch_add(1, Relaxed);
     }
 }
 

@@ -84,11 +84,10 @@ const IMPURE: [&str; 7] =
     ["tokio", "fastrand", "std::net::Tcp", "std::net::Udp", "Instant::now", "SystemTime", "lifecycle::clock"];
 
 /// Places that break a rule, each with its reason: rule, file, reason.
-const EXCEPTIONS: &[(&str, &str, &str)] = &[(
-    "unsafe",
-    "net/inherited.rs",
-    "a descriptor number that a parent handed over has no safe way to become a socket",
-)];
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("unsafe", "net/inherited.rs", "a descriptor number that a parent handed over has no safe way to become a socket"),
+    ("unsafe", "lifecycle/memory.rs", "the allocator offers the call that gives memory back to C only"),
+];
 
 /// What is wrong in which file.
 struct Finding {
@@ -313,7 +312,7 @@ fn there_are_no_macros_of_our_own() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_leaf_alone() {
+fn unsafe_code_is_in_named_leaves_alone() {
     let word = Regex::new(r"\bunsafe\b").expect("a pattern");
     check("unsafe", |source| match word.is_match(&source.code) {
         true => vec!["has unsafe code".to_owned()],
