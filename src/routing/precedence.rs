@@ -2,13 +2,13 @@
 //! Promises a total order that does not depend on where a route stands in the file.
 //! It does not look at requests.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 use crate::config::checked::{HostMatch, PathMatch, RouteMatch, ValueMatch};
 use crate::routing::{path, predicate};
 
-/// A route's place in the order: the least comes first. The order of the fields is the order of the rules.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A route's place in the order: the least comes first.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rank {
     pub(crate) host: HostRank,
     pub(crate) path: PathRank,
@@ -30,7 +30,7 @@ pub(crate) enum HostKind {
     Any,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PathRank {
     pub(crate) kind: PathKind,
     pub(crate) length: Reverse<usize>,
@@ -66,6 +66,27 @@ impl Rank {
     }
 }
 
+impl Ord for Rank {
+    fn cmp(&self, other: &Rank) -> Ordering {
+        let by_text = || self.path.text.cmp(&other.path.text).then_with(|| self.conditions.cmp(&other.conditions));
+        let by_path = self.host.cmp(&other.host).then_with(|| self.path.specificity().cmp(&other.path.specificity()));
+        match (by_path, self.path.kind) {
+            // Two patterns of one length may both match a path, so the conditions decide before the text does. Two exact
+            // paths or prefixes of one length never do; with the text first, routes of one path stand side by side.
+            (Ordering::Equal, PathKind::Pattern) => {
+                self.conditions.specificity().cmp(&other.conditions.specificity()).then_with(by_text)
+            }
+            (by_path, _) => by_path.then_with(by_text),
+        }
+    }
+}
+
+impl PartialOrd for Rank {
+    fn partial_cmp(&self, other: &Rank) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl HostRank {
     fn of(host: &HostMatch) -> HostRank {
         let (kind, name) = match host {
@@ -87,6 +108,11 @@ impl PathRank {
         };
         PathRank { kind, length: Reverse(text.len()), text: text.into_owned() }
     }
+
+    /// What the rules compare; the text only breaks a tie.
+    fn specificity(&self) -> (PathKind, Reverse<usize>) {
+        (self.kind, self.length)
+    }
 }
 
 impl ConditionRank {
@@ -104,6 +130,11 @@ impl ConditionRank {
             n_methods: matcher.methods.len(),
             text: conditions_text(matcher),
         }
+    }
+
+    /// What the rules compare; the text only breaks a tie.
+    fn specificity(&self) -> (Reverse<usize>, Reverse<usize>, Reverse<usize>, usize) {
+        (self.n_conditions, self.n_exact_values, self.n_patterns, self.n_methods)
     }
 }
 

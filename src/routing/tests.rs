@@ -70,6 +70,20 @@ fn check(routes: &[RouteMatch], (host, path): (&str, &str), expected: Option<usi
 }
 
 #[test]
+fn of_two_patterns_of_one_length_the_one_with_a_condition_wins() {
+    let get_only = |path| RouteMatch { methods: vec![Method::GET], ..route(HostMatch::Any, path) };
+    let routes = [
+        route(HostMatch::Any, pattern("aa")),
+        get_only(pattern("bb")),
+        route(HostMatch::Any, pattern("bb")),
+        get_only(pattern("aa")),
+    ];
+    check(&routes, ("x", "/aa"), Some(3));
+    check(&routes, ("x", "/bb"), Some(1));
+    check(&routes[..2], ("x", "/aabb"), Some(1));
+}
+
+#[test]
 fn a_better_host_wins_and_a_host_without_a_fitting_route_falls_back() {
     let routes = [
         route(HostMatch::Any, prefix("/")),
