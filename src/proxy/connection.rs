@@ -6,7 +6,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -132,6 +132,11 @@ impl Connection {
 
     pub(crate) fn coarse_now(&self) -> Moment {
         self.worker.coarse_now()
+    }
+
+    /// The address at the other end; `None` on a unix socket. IPv4 clients of a dual-stack socket are IPv4 clients.
+    pub(crate) fn peer_ip(&self) -> Option<IpAddr> {
+        self.peer.map(|peer| peer.ip().to_canonical())
     }
 
     /// What requests say about the peer.

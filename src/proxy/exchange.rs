@@ -107,7 +107,7 @@ pub(crate) enum BodyExpected {
 
 impl Exchange {
     /// Begins with a head that hyper has parsed.
-    pub(crate) fn begin(connection: &Arc<Connection>, head: &Parts) -> Box<Self> {
+    pub(crate) fn begin(connection: Arc<Connection>, head: &Parts) -> Box<Self> {
         let now = clock::now();
         connection.begin_request(now);
         let headers = &head.headers;
@@ -118,18 +118,18 @@ impl Exchange {
         };
         let request_id = RequestId::accept_or_random(value(Survey::REQUEST_ID, X_REQUEST_ID));
         let trace = TraceContext::continue_or_begin(value(Survey::TRACEPARENT, TRACEPARENT), &request_id);
+        let described = connection.worker.log.as_ref().map(|_| Described::of(head));
+        let peer = connection.peer_headers();
+        // A trusted proxy says whom it speaks for. Anybody else is the client himself.
+        let client_ip = if peer.trust() == Trust::Trusted { peer.client_ip(headers) } else { connection.peer_ip() };
         let mut exchange = Self::new(connection, request_id, trace, now);
+        exchange.client_ip = client_ip;
+        exchange.described = described;
         exchange.fields = fields;
         exchange.version = head.version;
         if fields.has(Survey::WISHES) {
             exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         }
-        let peer = connection.peer_headers();
-        if peer.trust() == Trust::Trusted {
-            // A trusted proxy says whom it speaks for. Anybody else is the client himself.
-            exchange.client_ip = peer.client_ip(headers);
-        }
-        exchange.described = connection.worker.log.as_ref().map(|_| Described::of(head));
         exchange
     }
 
@@ -137,21 +137,21 @@ impl Exchange {
     pub(crate) fn refused(connection: &Arc<Connection>, kind: FailureKind) -> Box<Self> {
         let request_id = RequestId::random();
         let trace = TraceContext::begin(&request_id);
-        let mut exchange = Self::new(connection, request_id, trace, connection.coarse_now());
+        let mut exchange = Self::new(connection.clone(), request_id, trace, connection.coarse_now());
         exchange.fail(kind);
         exchange
     }
 
-    fn new(connection: &Arc<Connection>, request_id: RequestId, trace: TraceContext, started: Moment) -> Box<Self> {
+    fn new(connection: Arc<Connection>, request_id: RequestId, trace: TraceContext, started: Moment) -> Box<Self> {
         Box::new(Self {
-            connection: connection.clone(),
+            client_ip: connection.peer_ip(),
+            connection,
             started,
             request_id,
             trace,
             fields: Survey::default(),
             version: Version::HTTP_11,
             wishes: [None, None],
-            client_ip: connection.peer.map(|peer| peer.ip().to_canonical()),
             described: None,
             service: None,
             backend: None,

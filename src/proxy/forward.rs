@@ -153,12 +153,14 @@ impl Delivery<'_> {
     /// The timeout of the response head begins when the request is sent; while a body is still coming from the client,
     /// only the deadline of the whole request holds.
     fn response_deadline(&self, request: &Request<RequestBody>) -> Deadline {
-        let whole = Deadline { at: self.deadline, kind: FailureKind::Deadline };
-        if matches!(request.body(), RequestBody::Streaming(_)) {
-            return whole;
+        let policy = &self.attempt.service().policy;
+        let whole = self.exchange.started.after(policy.timeout);
+        let head = self.attempt.began.after(policy.timeouts.response);
+        let now = self.exchange.waits.connect.is_none().then_some(self.attempt.began);
+        if head < whole && !matches!(request.body(), RequestBody::Streaming(_)) {
+            return Deadline { at: head, kind: FailureKind::ResponseTimeout, now };
         }
-        let at = clock::instant_at(self.attempt.began.after(self.attempt.service().policy.timeouts.response));
-        if at < whole.at { Deadline { at, kind: FailureKind::ResponseTimeout } } else { whole }
+        Deadline { at: whole, kind: FailureKind::Deadline, now }
     }
 
     fn failed(self, error: ProxyError) -> ProxyError {

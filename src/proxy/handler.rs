@@ -39,7 +39,7 @@ pub(crate) fn service(
 /// Answers one request.
 async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Response<ProxyBody> {
     let (mut head, body) = request.into_parts();
-    let mut exchange = Exchange::begin(&connection, &head);
+    let mut exchange = Exchange::begin(connection, &head);
     let is_head = head.method == Method::HEAD;
     let answer = match decide(&mut exchange, &mut head) {
         Err(kind) => Err(kind.into()),
@@ -116,16 +116,18 @@ fn local_reply(exchange: &mut Exchange, error: &ProxyError) -> Response<ProxyBod
 
 /// Notes what goes down, and lets the exchange end with the body.
 fn finish(mut exchange: Box<Exchange>, mut response: Response<ProxyBody>, is_head: bool) -> Response<ProxyBody> {
-    let connection = exchange.connection.clone();
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if connection.must_close() && !switches {
+    if exchange.connection.must_close() && !switches {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let bodiless = is_head || response.body().is_end_stream();
     exchange.respond(response.status(), if bodiless { BodyExpected::No } else { BodyExpected::Yes });
-    if switches && let Some(tunnel) = connection.tunnel().as_mut() {
-        tunnel.exchange = Some(exchange);
-        return response;
+    if switches {
+        let connection = exchange.connection.clone();
+        if let Some(tunnel) = connection.tunnel().as_mut() {
+            tunnel.exchange = Some(exchange);
+            return response;
+        }
     }
     response.map(|body| body.finishing(exchange))
 }

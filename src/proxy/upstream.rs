@@ -18,7 +18,6 @@ use http::{HeaderMap, HeaderName, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::time::Instant;
 
 use crate::config::checked::KeepAlive;
 use crate::error::{FailureKind, ProxyError};
@@ -156,6 +155,7 @@ impl Upstream {
         self.uses = self.uses.saturating_add(1);
         let mut response = pin!(self.sender.try_send_request(request));
         let mut first_poll = true;
+        let mut now = deadline.now;
         let outcome = poll_fn(|cx| {
             let mut nobody = Context::from_waker(Waker::noop());
             // The driver first: it writes the request, and it is what a response arrives through. The first poll can only
@@ -171,7 +171,7 @@ impl Upstream {
             if let Poll::Ready(result) = response.as_mut().poll(&mut nobody) {
                 return Poll::Ready(Some(result));
             }
-            timer.poll_deadline(deadline.at, cx).map(|()| None)
+            timer.poll_deadline(deadline.at, now.take(), cx).map(|()| None)
         });
         match outcome.await {
             Some(Ok(response)) => Ok(response),
@@ -231,8 +231,10 @@ impl Upstream {
 /// A point in time with the failure that passing it means.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
-    pub(crate) at: Instant,
+    pub(crate) at: Moment,
     pub(crate) kind: FailureKind,
+    /// The present, if it was read a moment ago.
+    pub(crate) now: Option<Moment>,
 }
 
 /// `timeout=5, max=100` → 5 s. RFC 9112 has no such field; every server that closes idle connections sends it so.

@@ -3,7 +3,6 @@
 //! after a worker's first sample. It keeps no single samples, and does not forget: windows are differences of two readings.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::shards::Shards;
@@ -52,9 +51,9 @@ impl Histogram {
     #[inline]
     pub fn record(&self, sample: Duration) {
         let nanos = u64::try_from(sample.as_nanos()).unwrap_or(u64::MAX);
-        let row = self.cells.row();
-        row[bucket_of(nanos)].fetch_add(1, Ordering::Relaxed);
-        row[SUM_IDX].fetch_add(nanos, Ordering::Relaxed);
+        let tally = self.cells.tally();
+        tally.add(bucket_of(nanos), 1);
+        tally.add(SUM_IDX, nanos);
     }
 
     /// What was recorded so far, by all workers.

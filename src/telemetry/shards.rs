@@ -7,20 +7,24 @@ use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Of threads that are no worker: control, tests.
+const NO_WORKER: usize = usize::MAX;
+
 thread_local! {
-    /// Which copy this thread writes to. Threads that are no worker (control, tests) share copy 0, which is safe, only slower.
-    static WORKER: Cell<usize> = const { Cell::new(0) };
+    static WORKER: Cell<usize> = const { Cell::new(NO_WORKER) };
 }
 
-/// Tells this thread which worker it is. Call it once, when the thread starts.
+/// Tells this thread which worker it is. Call it once, when the thread starts. No two threads that live at the same time
+/// and count in the same place may say the same.
 pub fn enter_worker(worker_idx: usize) {
     WORKER.set(worker_idx);
 }
 
-/// `N` counters, a copy for each worker.
+/// `N` counters, a copy for each worker and one for everybody else.
 #[derive(Debug)]
 pub struct Shards<const N: usize> {
-    rows: Box<[OnceLock<Box<Row<N>>>]>,
+    own: Box<[OnceLock<Box<Row<N>>>]>,
+    shared: OnceLock<Box<Row<N>>>,
 }
 
 /// 128 bytes: the unit that current x86 prefetchers fetch, and the cache line of large Arm cores.
@@ -28,31 +32,63 @@ pub struct Shards<const N: usize> {
 #[repr(align(128))]
 struct Row<const N: usize>([AtomicU64; N]);
 
+impl<const N: usize> Row<N> {
+    fn new() -> Box<Self> {
+        Box::new(Row(std::array::from_fn(|_| AtomicU64::new(0))))
+    }
+}
+
+/// The counters that this thread adds to.
+pub(crate) struct Tally<'a, const N: usize> {
+    row: &'a [AtomicU64; N],
+    writers: Writers,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Writers {
+    /// This thread alone: adding needs no locked instruction, which costs as much as twenty others.
+    One,
+    Many,
+}
+
+impl<const N: usize> Tally<'_, N> {
+    /// Adds to one counter. Panics if `idx` is not below `N`: the caller's table is wrong.
+    #[inline]
+    pub(crate) fn add(&self, idx: usize, n: u64) {
+        let counter = &self.row[idx];
+        match self.writers {
+            Writers::One => counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed),
+            Writers::Many => drop(counter.fetch_add(n, Ordering::Relaxed)),
+        }
+    }
+}
+
 impl<const N: usize> Shards<N> {
     /// All zero, with one copy for each of `workers`.
     pub fn new(workers: NonZeroUsize) -> Self {
-        Self { rows: (0..workers.get()).map(|_| OnceLock::new()).collect() }
+        Self { own: (0..workers.get()).map(|_| OnceLock::new()).collect(), shared: OnceLock::new() }
     }
 
     /// Adds to one counter. Panics if `idx` is not below `N`: the caller's table is wrong.
     #[inline]
     pub fn add(&self, idx: usize, n: u64) {
-        self.row()[idx].fetch_add(n, Ordering::Relaxed);
+        self.tally().add(idx, n);
     }
 
-    /// The counters of this worker, for callers that touch more than one of them.
+    /// The counters of this thread, for callers that touch more than one of them.
     #[inline]
-    pub(crate) fn row(&self) -> &[AtomicU64; N] {
-        let worker_idx = WORKER.get();
-        // More workers than copies only happens in tests; a modulo on each request would cost a division.
-        let row = self.rows.get(worker_idx).unwrap_or(&self.rows[0]);
-        &row.get_or_init(|| Box::new(Row(std::array::from_fn(|_| AtomicU64::new(0))))).0
+    pub(crate) fn tally(&self) -> Tally<'_, N> {
+        let (row, writers) = match self.own.get(WORKER.get()) {
+            Some(own) => (own, Writers::One),
+            None => (&self.shared, Writers::Many),
+        };
+        Tally { row: &row.get_or_init(Row::new).0, writers }
     }
 
     /// The sums over all workers. Not one instant: each counter is exact, their relation may be off by what is in flight.
     pub fn sum(&self) -> [u64; N] {
         let mut sums = [0; N];
-        for row in self.rows.iter().filter_map(OnceLock::get) {
+        for row in self.own.iter().chain([&self.shared]).filter_map(OnceLock::get) {
             for (sum, counter) in sums.iter_mut().zip(&row.0) {
                 *sum += counter.load(Ordering::Relaxed);
             }
