@@ -45,7 +45,7 @@ pub(crate) struct Exchange {
     described: Option<Described>,
     /// Where it goes, once its route is known.
     pub(crate) service: Option<Arc<Service>>,
-    /// Where the last attempt went.
+    /// Where the last attempt went, if somebody will read it.
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) attempts: u32,
     /// How long it waited for a backend, for a connection, for the response head.
@@ -170,6 +170,11 @@ impl Exchange {
         let policy = &route.service.policy;
         self.service = Some(route.service.clone());
         self.connection.activity.limit_request(self.started.after(policy.timeout), policy.timeouts.idle);
+    }
+
+    /// Whether it will stand in the access log.
+    pub(crate) fn is_logged(&self) -> bool {
+        self.described.is_some()
     }
 
     /// Whether time has passed since its head: for its body, or for a place at a backend.

@@ -38,7 +38,9 @@ pub(crate) async fn run(
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
     let outbound = outbound::prepare(exchange, route, head, body).await?;
     let lease = take_backend(exchange, &route.service, outbound.key, deadline).await?;
-    exchange.backend = Some(lease.backend.clone());
+    if exchange.is_logged() {
+        exchange.backend = Some(lease.backend.clone());
+    }
     exchange.attempts += 1;
     // Without a wait since the head, now is still then: reading the clock costs as much as choosing the backend.
     let began = if exchange.has_waited() { clock::now() } else { exchange.started };
