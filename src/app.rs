@@ -203,18 +203,25 @@ impl App {
         drop(names);
         tasks.spawn(resolver.run(self.store.clone()));
         self.announce();
-        let store = self.store.clone();
-        let plan = move || {
-            let shutdown = store.load().config.shutdown;
-            Plan { delay: shutdown.delay, drain: shutdown.drain }
-        };
-        let end = self.trigger.drive(plan).await;
+        let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {
+            let open: u32 = self.listeners.iter().map(|context| context.connections()).sum();
+            tracing::warn!(connections = open, "not drained in time: what is still open is cut");
             // The workers cut what is open as soon as they see it.
             let _ = tokio::time::timeout(Duration::from_secs(1), self.trigger.released()).await;
         }
         tracing::info!(clean = end == End::Clean, "drained");
         Ok(end)
+    }
+
+    /// Says who asked for the drain, whoever it was, and reads how it should go.
+    fn begin_drain(&self) -> Plan {
+        let shutdown = self.store.load().config.shutdown;
+        if let Some(by) = self.trigger.watch().reason() {
+            tracing::info!(%by, at_most = ?(shutdown.delay + shutdown.drain), "draining");
+            self.events.push("draining", "draining", &[("by", &by)]);
+        }
+        Plan { delay: shutdown.delay, drain: shutdown.drain }
     }
 
     fn announce(&self) {
@@ -298,7 +305,9 @@ async fn obey_signals(mut signals: Signals, trigger: Trigger, log: Option<Arc<Ac
     loop {
         match signals.next().await {
             Request::Drain(name) => {
-                tracing::info!(signal = name, "draining");
+                if trigger.is_requested() {
+                    tracing::warn!(signal = name, "asked again: ending now");
+                }
                 trigger.request(Reason::Signal(name));
             }
             Request::Reload => {

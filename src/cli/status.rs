@@ -127,6 +127,9 @@ fn services(services: &[ServiceStatus]) -> String {
 
 /// `2/3 ready, 1 unresolved`.
 fn backends(service: &ServiceStatus) -> String {
+    if service.backends.is_empty() {
+        return "–".to_owned(); // it redirects
+    }
     let n_in = |state| service.backends.iter().filter(|backend| backend.state == state).count();
     let mut text = format!("{}/{} ready", n_in(BackendState::Ready), service.backends.len());
     for state in [BackendState::Full, BackendState::Draining, BackendState::Unresolved] {

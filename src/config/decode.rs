@@ -129,7 +129,11 @@ impl Keys<'_, '_> {
                 context if context.is_empty() => "at the top level".to_owned(),
                 context => format!("in {context}"),
             };
-            let help = help_for(&entry.key, &known, later, decoder.within.is_empty());
+            let is_top_level = decoder.within.is_empty();
+            let help = match is_top_level && looks_like_service(&entry.value) {
+                true => format!("if `{}` is a service, indent it below `services:`", entry.key),
+                false => help_for(&entry.key, &known, later, is_top_level),
+            };
             decoder.report.error(entry.key_span, format!("unknown key `{}` {place}", entry.key), help);
         }
     }
@@ -168,6 +172,12 @@ fn help_for(key: &str, known: &[&'static str], later: &[&'static str], is_top_le
         return "it belongs to the top level of the file".to_owned();
     }
     format!("known here: {}", known.join(", "))
+}
+
+/// A service that is not indented, or that stands there without `services:`.
+fn looks_like_service(value: &Node) -> bool {
+    let Value::Mapping(entries) = &value.value else { return false };
+    entries.iter().any(|entry| SERVICE_ONLY.contains(&entry.key.as_str()))
 }
 
 /// The known key that was most likely meant.

@@ -104,6 +104,7 @@ impl<'a> Reading<'a> {
             Ok(bytes) => bytes,
             Err(error) => {
                 let help = match error.kind() {
+                    io::ErrorKind::NotFound if at.is_some() => "it is looked for relative to this file",
                     io::ErrorKind::NotFound => "`portway init` writes a file to begin with",
                     io::ErrorKind::PermissionDenied => "may this user read it, and its folder?",
                     io::ErrorKind::IsADirectory => "name the file in it",

@@ -240,7 +240,7 @@ error: cannot read gone.yaml: no such file or directory
  --> portway.yaml:1:22
   |
 1 | include: [more.yaml, gone.yaml, \"x/*.yaml\"]
-  |                      ^^^^^^^^^ `portway init` writes a file to begin with
+  |                      ^^^^^^^^^ it is looked for relative to this file
   |
 error: cannot list the folder of \"x/*.yaml\": no such file or directory
  --> portway.yaml:1:33

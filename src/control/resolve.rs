@@ -3,7 +3,7 @@
 //! addresses while the resolver fails. Every address of a name is a backend; IPv4 goes before IPv6, not beside it.
 //! It asks the system's resolver: its `hosts` file and search path are the user's.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,12 +36,14 @@ pub struct Resolver {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     last_good: HashMap<HostPort, BTreeSet<SocketAddr>>,
+    /// Said once when a name begins to fail and once when it is found again, not every round.
+    failing: HashSet<HostPort>,
 }
 
 impl Resolver {
     /// A resolver that knows nothing yet.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        Self { registry, metrics, last_good: HashMap::new() }
+        Self { registry, metrics, last_good: HashMap::new(), failing: HashSet::new() }
     }
 
     /// Runs rounds for ever.
@@ -82,11 +84,24 @@ impl Resolver {
                     self.metrics.limit_hit(Limit::Addresses);
                     addresses = addresses.into_iter().take(ADDRESSES_MAX).collect();
                 }
+                if self.failing.remove(&name) {
+                    tracing::info!(%name, "name resolved again");
+                }
                 self.last_good.insert(name, addresses);
             }
             // The last good set stays: a resolver that fails says nothing about the backends.
-            Ok(_) => tracing::debug!(%name, "name has no address"),
-            Err(error) => tracing::debug!(%name, %error, "name not resolved"),
+            Ok(_) => self.failed(name, "it has no address"),
+            Err(error) => self.failed(name, &error.to_string()),
+        }
+    }
+
+    fn failed(&mut self, name: HostPort, error: &str) {
+        let keeps = if self.last_good.contains_key(&name) { "its last addresses" } else { "nothing" };
+        if self.failing.contains(&name) {
+            tracing::debug!(%name, error, keeps, "name not resolved");
+        } else {
+            tracing::warn!(%name, error, keeps, "name not resolved");
+            self.failing.insert(name);
         }
     }
 

@@ -36,6 +36,16 @@ fn cure(error: &io::Error, address: &str) -> String {
         io::ErrorKind::AddrInUse => {
             format!(". Another process is using it; see which: ss -ltnp 'sport = :{port}'")
         }
+        io::ErrorKind::NotFound if address.starts_with("unix:") => {
+            ". Its directory is not there; create it or choose another path".to_owned()
+        }
+        io::ErrorKind::PermissionDenied if address.starts_with("unix:") => {
+            ". This user may not write in its directory".to_owned()
+        }
+        _ if address.starts_with("fd://") => {
+            ". Whoever starts Portway hands it over: a .socket unit of systemd, or a parent that leaves it open"
+                .to_owned()
+        }
         io::ErrorKind::PermissionDenied => {
             ". Ports below 1024 need CAP_NET_BIND_SERVICE; use a higher port or grant it".to_owned()
         }
@@ -204,6 +214,15 @@ mod tests {
         let address = ListenAddress::Tcp(taken.local_addr().unwrap());
         let message = bind(&address, 1).unwrap_err().to_string();
         assert!(message.contains("ss -ltnp") && message.contains(&address.to_string()), "{message}");
+    }
+
+    #[test]
+    fn what_cannot_be_listened_on_says_what_to_do_about_it() {
+        let message = |address| bind(&address, 1).unwrap_err().to_string();
+        let unix = message(ListenAddress::Unix("/nonexistent-for-portway/socket".into()));
+        assert!(unix.ends_with("Its directory is not there; create it or choose another path"), "{unix}");
+        let fd = message(ListenAddress::Fd(1_000_000));
+        assert!(fd.contains("hands it over"), "{fd}");
     }
 
     #[test]

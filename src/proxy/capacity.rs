@@ -16,19 +16,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// Places for downstream connections.
 #[derive(Debug, Default)]
 pub(crate) struct Capacity {
-    taken: AtomicU32,
+    /// Open connections, and one more for each listener that waits for its next.
+    reserved: AtomicU32,
+    open: AtomicU32,
     configured: AtomicU32,
     by_descriptors: AtomicU32,
     freed: Notify,
-}
-
-/// Why a connection cannot be taken now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Full {
-    /// The configured limit: the client is told.
-    Connections,
-    /// Descriptors: the client waits in the kernel's queue.
-    Descriptors,
 }
 
 impl Capacity {
@@ -39,23 +32,35 @@ impl Capacity {
         capacity
     }
 
-    /// Takes a place; [`Capacity::leave`] gives it back.
-    pub(crate) fn enter(&self) -> Result<(), Full> {
-        let taken = self.taken.fetch_add(1, Relaxed);
-        let full = match () {
-            _ if taken >= self.by_descriptors.load(Relaxed) => Full::Descriptors,
-            _ if taken >= self.configured.load(Relaxed) => Full::Connections,
-            _ => return Ok(()),
-        };
-        self.taken.fetch_sub(1, Relaxed);
-        Err(full)
+    /// Sets a descriptor aside for the next connection, if there is one: else clients wait in the kernel's queue.
+    /// [`Capacity::release`] gives it back.
+    pub(crate) fn reserve(&self) -> bool {
+        let has_room = self.reserved.fetch_add(1, Relaxed) < self.by_descriptors.load(Relaxed);
+        if !has_room {
+            self.reserved.fetch_sub(1, Relaxed);
+        }
+        has_room
+    }
+
+    pub(crate) fn release(&self) {
+        let reserved = self.reserved.fetch_sub(1, Relaxed);
+        if reserved >= self.by_descriptors.load(Relaxed) {
+            self.freed.notify_one();
+        }
+    }
+
+    /// Counts a connection that came, if the configuration allows one more. Asked when it is there, not when it was
+    /// waited for: what was full then may have room now. [`Capacity::leave`] ends it.
+    pub(crate) fn admit(&self) -> bool {
+        let has_room = self.open.fetch_add(1, Relaxed) < self.configured.load(Relaxed);
+        if !has_room {
+            self.open.fetch_sub(1, Relaxed);
+        }
+        has_room
     }
 
     pub(crate) fn leave(&self) {
-        let taken = self.taken.fetch_sub(1, Relaxed);
-        if taken >= self.by_descriptors.load(Relaxed) {
-            self.freed.notify_one();
-        }
+        self.open.fetch_sub(1, Relaxed);
     }
 
     /// Waits until a place may be free.
@@ -63,14 +68,9 @@ impl Capacity {
         let _ = tokio::time::timeout(LOOK_AGAIN, self.freed.notified()).await;
     }
 
-    /// Open connections.
-    pub(crate) fn taken(&self) -> u32 {
-        self.taken.load(Relaxed)
-    }
-
     /// Whether idle connections should make room for new ones.
     pub(crate) fn is_short_of_descriptors(&self) -> bool {
-        self.taken() >= self.by_descriptors.load(Relaxed)
+        self.reserved.load(Relaxed) >= self.by_descriptors.load(Relaxed)
     }
 
     /// Reads the process's limit again: it can be changed from outside while we run.
@@ -99,20 +99,29 @@ mod tests {
     #[test]
     fn the_configured_limit_refuses_and_a_leaver_makes_room() {
         let capacity = Capacity::new(2);
-        assert_eq!(capacity.enter(), Ok(()));
-        assert_eq!(capacity.enter(), Ok(()));
-        assert_eq!(capacity.enter(), Err(Full::Connections));
+        assert!(capacity.admit());
+        assert!(capacity.admit());
+        assert!(!capacity.admit());
         capacity.leave();
-        assert_eq!(capacity.enter(), Ok(()));
-        assert_eq!(capacity.taken(), 2);
+        assert!(capacity.admit());
+        assert!(!capacity.admit());
+    }
+
+    #[test]
+    fn listeners_that_wait_take_nothing_from_the_configured_limit() {
+        let capacity = Capacity::new(1);
+        assert!((0..3).all(|_| capacity.reserve()));
+        assert!(capacity.admit());
     }
 
     #[test]
     fn descriptors_are_a_limit_of_their_own() {
         let capacity = Capacity::new(10);
         capacity.by_descriptors.store(1, Relaxed);
-        assert_eq!(capacity.enter(), Ok(()));
-        assert_eq!(capacity.enter(), Err(Full::Descriptors));
+        assert!(capacity.reserve());
+        assert!(!capacity.reserve());
         assert!(capacity.is_short_of_descriptors());
+        capacity.release();
+        assert!(capacity.reserve());
     }
 }

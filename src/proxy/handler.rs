@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use crate::config::checked::{Redirect, RouteAction};
 use crate::error::{FailureKind, ProxyError};
 use crate::http::authority::{self, Onward};
+use crate::http::local_reply::X_REQUEST_ID;
 use crate::proxy::body::ProxyBody;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::{BodyExpected, Exchange};
@@ -84,10 +85,18 @@ fn decide(exchange: &mut Exchange, head: &mut Parts) -> Result<Decision, Failure
     let found = exchange.connection.worker.store.load().table.find(&inquiry).cloned();
     let route = found.ok_or(FailureKind::NoRoute)?;
     match (&route.action, onward) {
-        (_, Onward::AnswerHere) => Ok(Decision::Answer(options_reply())),
-        (RouteAction::Redirect(redirect), _) => Ok(Decision::Answer(redirected(exchange, redirect, head)?)),
+        (_, Onward::AnswerHere) => Ok(Decision::Answer(ours(exchange, options_reply()))),
+        (RouteAction::Redirect(redirect), _) => {
+            Ok(Decision::Answer(ours(exchange, redirected(exchange, redirect, head)?)))
+        }
         (RouteAction::Forward(_), _) => Ok(Decision::Forward(route)),
     }
+}
+
+/// What Portway answers by itself says which request it was.
+fn ours(exchange: &Exchange, mut response: Response<ProxyBody>) -> Response<ProxyBody> {
+    response.headers_mut().insert(X_REQUEST_ID, exchange.request_id.to_header());
+    response
 }
 
 /// RFC 9110 §7.6.2: the answer of the last hop that an `OPTIONS` may reach.

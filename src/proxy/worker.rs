@@ -17,7 +17,7 @@ use crate::lifecycle::{clock, drain, memory};
 use crate::net::listener::{BACKLOG, Bound, Listener};
 use crate::net::stream::Stream;
 use crate::proxy::activity::Order;
-use crate::proxy::capacity::{Capacity, Full};
+use crate::proxy::capacity::Capacity;
 use crate::proxy::connection::{self, Connection};
 use crate::proxy::handoff::{Accepted, Handoff};
 use crate::proxy::listening::ListenerContext;
@@ -217,7 +217,7 @@ struct Place {
 }
 
 impl Place {
-    /// The capacity's place is taken already.
+    /// The capacity's places are taken already.
     fn take(connection: Arc<Connection>) -> Self {
         connection.listener.entered();
         let idx = connection.worker.connections().enter(connection.clone());
@@ -228,11 +228,12 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.connection.worker.connections().leave(self.idx);
-        self.connection.listener.left();
         self.connection.worker.capacity.leave();
         if let Some(handoff) = &self.connection.worker.handoff {
             handoff.leave(self.connection.worker.idx);
         }
+        self.connection.worker.capacity.release();
+        self.connection.listener.left(); // last: who reads 0 connections finds room for new ones
     }
 }
 
@@ -313,43 +314,44 @@ async fn accept_for_ever(listener: Listener, context: Arc<ListenerContext>, work
 }
 
 async fn accept_one(listener: &Listener, context: &Arc<ListenerContext>, worker: &Arc<Worker>) {
-    let place = worker.capacity.enter();
-    if place == Err(Full::Descriptors) {
+    if !worker.capacity.reserve() {
         return worker.capacity.freed().await;
     }
-    // Cancelled while it waits, this gives the place back.
-    let place = place.map(|()| CapacityPlace(&worker.capacity));
-    let accepted = listener.accept().await;
-    match (accepted, place) {
-        (Ok((stream, peer)), Ok(place)) if context.has_room() => {
-            place.keep();
+    // Cancelled while it waits, this gives the descriptor back.
+    let reserved = Reserved(&worker.capacity);
+    let (stream, peer) = match listener.accept().await {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            drop(reserved);
+            return back_off(&error, worker).await;
+        }
+    };
+    let limit = match () {
+        _ if !context.has_room() => Limit::ListenerConnections,
+        _ if !worker.capacity.admit() => Limit::Connections,
+        _ => {
+            reserved.keep();
             context.metrics.accepted.increment(1);
-            dispatch(stream, peer, context, worker);
+            return dispatch(stream, peer, context, worker);
         }
-        (Ok((stream, _)), _) => {
-            worker.metrics.limit_hit(Limit::Connections);
-            context.metrics.refused.increment(1);
-            refusal::turn_away(&stream, FailureKind::Overloaded);
-        }
-        (Err(error), place) => {
-            drop(place);
-            back_off(&error, worker).await;
-        }
-    }
+    };
+    worker.metrics.limit_hit(limit);
+    context.metrics.refused.increment(1);
+    refusal::turn_away(&stream, FailureKind::Overloaded);
 }
 
-/// A place of the capacity that is not yet a connection's.
-struct CapacityPlace<'a>(&'a Capacity);
+/// A descriptor that is set aside and not yet a connection's.
+struct Reserved<'a>(&'a Capacity);
 
-impl CapacityPlace<'_> {
+impl Reserved<'_> {
     fn keep(self) {
         std::mem::forget(self);
     }
 }
 
-impl Drop for CapacityPlace<'_> {
+impl Drop for Reserved<'_> {
     fn drop(&mut self) {
-        self.0.leave();
+        self.0.release();
     }
 }
 
@@ -364,6 +366,7 @@ fn dispatch(stream: Stream, peer: Option<SocketAddr>, context: &Arc<ListenerCont
     if !accepted.is_ok_and(|accepted| handoff.send(worker_idx, accepted)) {
         handoff.leave(worker_idx);
         worker.capacity.leave();
+        worker.capacity.release();
     }
 }
 
@@ -377,6 +380,7 @@ async fn take_for_ever(mut handed: UnboundedReceiver<Accepted>, worker: Arc<Work
                 tracing::debug!(%error, "a connection was lost between two workers");
                 worker.handoff.as_ref().inspect(|handoff| handoff.leave(worker.idx));
                 worker.capacity.leave();
+                worker.capacity.release();
             }
         }
     }

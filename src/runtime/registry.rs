@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::runtime::backend::Backend;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::ServiceName;
 
 /// Finds or makes backends.
@@ -29,9 +29,18 @@ impl Registry {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(place) => {
                 let metrics = self.metrics.backend(service, &address.to_string());
-                place.insert(Backend::new(service.clone(), address, metrics)).clone()
+                let backend = Backend::new(service.clone(), address, metrics);
+                self.watch(&backend);
+                place.insert(backend).clone()
             }
         }
+    }
+
+    /// Its series ends with it, not when it leaves: what it still serves is worth seeing.
+    fn watch(&self, backend: &Arc<Backend>) {
+        let weak = Arc::downgrade(backend);
+        let read = move || weak.upgrade().map(|backend| f64::from(backend.in_flight()));
+        self.metrics.watch(Gauge::BackendInFlight, &[backend.service.as_str(), &backend.name], read);
     }
 
     /// Forgets the backends of `service` that are not in `members`; their open requests go on.
@@ -66,6 +75,22 @@ mod tests {
         registry.retain(&name, &[]);
         assert!(first.is_retired());
         assert_ne!(registry.backend(&name, address).id, first.id);
+    }
+
+    #[test]
+    fn requests_in_flight_are_shown_for_as_long_as_the_backend_is_there() {
+        let metrics = Metrics::new();
+        let registry = Registry::new(metrics.clone());
+        let name = ServiceName::new("web").unwrap();
+        let backend = registry.backend(&name, "127.0.0.1:5000".parse().unwrap());
+        assert!(backend.try_enter(u32::MAX));
+        let series = "portway_backend_in_flight{service=\"web\",backend=\"127.0.0.1:5000\"}";
+        assert!(metrics.render().contains(&format!("{series} 1")));
+        backend.leave();
+        assert!(metrics.render().contains(&format!("{series} 0")));
+        registry.retain(&name, &[]);
+        drop(backend);
+        assert!(!metrics.render().contains(series));
     }
 
     #[test]

@@ -42,6 +42,7 @@ async fn every_request_leaves_one_record_and_every_attempt_one_outcome() {
     assert_eq!(metrics.sum("portway_backend_requests_total", &[("service", "web"), ("outcome", "success")]), n);
     assert_eq!(metrics.sum("portway_backend_requests_total", &[("outcome", "connect_refused")]), n);
     assert_eq!(metrics.sum("portway_backend_requests_total", &[]), 2.0 * n);
+    assert!(metrics.has("portway_backend_in_flight"), "the gauge is there, so that its zero means something");
     assert_eq!(metrics.sum("portway_backend_in_flight", &[]), 0.0);
 }
 
@@ -57,6 +58,9 @@ async fn a_start_needs_no_backend() {
     assert_eq!((gone.status, reason(&gone).as_deref()), (502, Some("connect_refused")));
     let unknown = portway.get("/unknown").await;
     assert_eq!((unknown.status, reason(&unknown).as_deref()), (503, Some("no_healthy_backend")));
+    let log = portway.stderr();
+    let warned = log.lines().filter(|line| line.contains("WARN") && line.contains("nobody.invalid:5000")).count();
+    assert_eq!(warned, 1, "the operator learns of the name once: {log}");
 }
 
 /// What was matched is what is forwarded: the backend sees the target that the route was chosen by, and fields that are

@@ -280,6 +280,7 @@ async fn a_redirect_keeps_to_its_own_host_whatever_the_path_says() {
         }
         assert_eq!(answer.status, 302, "{target}: {}", answer.text());
         let location = answer.get("location").unwrap_or_default();
+        assert!(answer.get("x-request-id").is_some(), "{target}: our answer says which request it was");
         assert!(!location.starts_with("//") && !location.contains("/\\"), "{target} to {location}");
         assert_eq!(answer.get("set-cookie"), None);
     }

@@ -357,3 +357,25 @@ async fn a_descriptor_limit_that_is_lifted_while_clients_wait_gives_them_service
     assert_eq!(served, 1_000);
     assert!(relieved_at.elapsed() <= Duration::from_secs(3), "1,000 answers took {:?}", relieved_at.elapsed());
 }
+
+#[tokio::test]
+async fn a_connection_is_refused_while_there_are_too_many_and_never_after() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&one_backend("workers: 2\nlimits: { connections: 2 }", "", &origin)).await;
+    for _ in 0..3 {
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            let mut client = portway.connect().await;
+            client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+            assert_eq!(client.response().await.status, 200, "waiting listeners take nothing from the limit");
+            held.push(client);
+        }
+        for _ in 0..8 {
+            let refused = portway.get("/").await;
+            assert_eq!((refused.status, refused.get("x-portway-reason")), (503, Some("overloaded")));
+        }
+        drop(held);
+        portway.wait_metric("portway_connections", &[], 0.0).await;
+    }
+    assert_eq!(portway.metrics().await.sum("portway_limit_hits_total", &[("limit", "connections")]), 24.0);
+}

@@ -259,6 +259,15 @@ fn each_mistake_elsewhere_has_its_message() {
             "backends: [a:1]",
             "1:1 unknown key `backends` at the top level (it belongs to a service: services.NAME.backends)",
         ),
+        (
+            "web: { backends: [a:1] }",
+            "1:1 unknown key `web` at the top level (if `web` is a service, indent it below `services:`)",
+        ),
+        (
+            "admin: on",
+            "1:8 \"on\" is not the address of the admin listener (leave it out: it is at 127.0.0.1:9900 unless it is `off`)",
+        ),
+        ("admin: 9901", "1:8 \"9901\" is not the address of the admin listener (write it as 127.0.0.1:9901)"),
         ("workers: 0", "1:10 \"0\" is not between 1 and 1024 (write a number such as 2)"),
         ("accept: kernal", "1:9 \"kernal\" is not one of the words here (did you mean `kernel`?)"),
         (

@@ -90,8 +90,10 @@ pub(crate) fn backend_address(
     let (message, help) = match split_port(text) {
         _ if text.is_empty() => ("is no address", "write one such as 127.0.0.1:5000".to_owned()),
         _ if text.contains("://") => {
-            let bare = text.split_once("://").map_or(text, |(_, rest)| rest).trim_end_matches('/');
-            ("has a scheme", format!("write the address alone: {bare}"))
+            let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+            let (bare, path) = rest.split_once('/').unwrap_or((rest, ""));
+            let route = if path.is_empty() { "" } else { ", and the path under `route`" };
+            ("has a scheme", format!("write the address alone: {bare}{route}"))
         }
         _ if text.starts_with("unix:") => {
             ("is a unix socket, which backends cannot be yet", "let the backend listen on 127.0.0.1".to_owned())
@@ -99,6 +101,10 @@ pub(crate) fn backend_address(
         _ if text.contains('/') => ("has a path", "write the address alone, and the path under `route`".to_owned()),
         Split::NoPort if text.parse::<u16>().is_ok() => ("has no host", format!("write it as 127.0.0.1:{text}")),
         Split::NoPort | Split::BareIpv6(_) => ("has no port", format!("write it as {}", with_port(scalar, port_hint))),
+        // `-10.0.0.1:5000` in a block list is text, not an item.
+        Split::Port(host, _) if host.strip_prefix('-').and_then(host_name).is_some() => {
+            ("begins with `-`", "a list has one item a line, with a space after each `-`".to_owned())
+        }
         Split::Port("", port) => ("has no host", format!("write it as 127.0.0.1:{port}")),
         Split::Port(host, port) => match (host_name(host), port.parse::<u16>()) {
             (Some(host), Ok(port)) if port > 0 => return Some(HostPort { host: host.into(), port }),
@@ -139,6 +145,12 @@ fn split_port(text: &str) -> Split<'_> {
 /// The address as it should be, with a port.
 fn with_port(scalar: &Scalar<kind::Address>, port: &str) -> String {
     let text = scalar.shown();
+    // `::1:5000` is an IPv6 address as well, but hardly the one that was meant.
+    if let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| port.len() >= 4 && is_number(port))
+        && host.parse::<Ipv6Addr>().is_ok()
+    {
+        return format!("[{host}]:{port}");
+    }
     if text.starts_with('[') || text.parse::<Ipv6Addr>().is_err() {
         return format!("{}:{port}", text.trim_end_matches(':'));
     }
@@ -240,6 +252,15 @@ mod tests {
             (":5000", "\":5000\" has no host (write it as 127.0.0.1:5000)"),
             ("::1", "\"::1\" has no port (write it as [::1]:5000)"),
             ("http://web:80/", "\"http://web:80/\" has a scheme (write the address alone: web:80)"),
+            (
+                "http://web:80/v1",
+                "\"http://web:80/v1\" has a scheme (write the address alone: web:80, and the path under `route`)",
+            ),
+            ("::1:5000", "\"::1:5000\" has no port (write it as [::1]:5000)"),
+            (
+                "-10.0.0.1:80",
+                "\"-10.0.0.1:80\" begins with `-` (a list has one item a line, with a space after each `-`)",
+            ),
             ("web:80/api", "\"web:80/api\" has a path (write the address alone, and the path under `route`)"),
             ("web:0", "\"web:0\" has no valid port (ports are 1 to 65535)"),
             ("web:99999", "\"web:99999\" has no valid port (ports are 1 to 65535)"),

@@ -50,6 +50,10 @@ pub(crate) fn admin(raw: Option<&Switch<raw::Admin>>, check: &mut Check<'_>) -> 
     let made = Scalar::made(defaults::ADMIN);
     let scalar = raw.address.as_ref().unwrap_or(&made);
     let token = raw.token.as_ref().and_then(|token| admin_token(token, check));
+    if let Some(help) = not_an_address(scalar.value()) {
+        check.error(scalar.span(), format!("\"{}\" is not the address of the admin listener", scalar.shown()), help);
+        return None;
+    }
     let address = address::listen_address(scalar, check)?;
     let is_beyond_loopback = match &address {
         ListenAddress::Unix(_) => false,
@@ -62,6 +66,15 @@ pub(crate) fn admin(raw: Option<&Switch<raw::Admin>>, check: &mut Check<'_>) -> 
         check.error(scalar.span(), message, help);
     }
     Some((checked::Admin { address, token }, scalar.span()))
+}
+
+/// What to write in place of a switch or a port alone: unlike the front door, this door is for this host only.
+fn not_an_address(text: &str) -> Option<String> {
+    match text {
+        "on" | "yes" | "true" => Some(format!("leave it out: it is at {} unless it is `off`", defaults::ADMIN)),
+        port if port.parse::<u16>().is_ok() => Some(format!("write it as 127.0.0.1:{port}")),
+        _ => None,
+    }
 }
 
 fn admin_token(scalar: &Scalar<kind::Text>, check: &mut Check<'_>) -> Option<String> {
