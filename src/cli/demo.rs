@@ -52,7 +52,7 @@ fn play(args: &DemoArgs) -> Result<(), String> {
     let drain = app.trigger();
     let traffic = traffic::start(front.address, args.rate, drain.watch()).map_err(cannot)?;
     let table =
-        table::start(admin.address, backends.list(), stage.introduction(args.rate), drain.watch()).map_err(cannot)?;
+        table::start(admin.address, backends.list(), stage.introduction(args.rate), drain.clone()).map_err(cannot)?;
     // Requests that are cut at the end are part of the show: a backend may hang by then.
     let ended = app.run(TakeSignals::Yes).map_err(|error| error.to_string());
     traffic

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::header::{CONNECTION, HOST, HeaderValue, LOCATION};
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Version};
 use http_body::Body as _;
 use hyper::body::Incoming;
 
@@ -126,7 +126,10 @@ fn local_reply(exchange: &mut Exchange, error: &ProxyError) -> Response<ProxyBod
 /// Notes what goes down, and lets the exchange end with the body.
 fn finish(mut exchange: Box<Exchange>, mut response: Response<ProxyBody>, is_head: bool) -> Response<ProxyBody> {
     let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if exchange.connection.must_close() && !switches {
+    // Only the end of the connection can end such a body for a client that knows no chunks. C-16.
+    let ends_with_connection =
+        exchange.version == Version::HTTP_10 && response.body().size_hint().exact().is_none() && !is_head;
+    if (exchange.connection.must_close() || ends_with_connection) && !switches {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     let bodiless = is_head || response.body().is_end_stream();

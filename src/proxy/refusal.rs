@@ -23,8 +23,10 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// Answers a refused or overdue head, leaves its record, and closes.
 pub(crate) async fn answer(mut stream: Stream, connection: &Arc<Connection>, kind: FailureKind) {
-    let exchange = Exchange::refused(connection, kind);
+    let mut exchange = Exchange::refused(connection, kind);
     let reply = exchange.local_reply(kind).raw_bytes(SystemTime::now());
+    let head_len = memchr::memmem::find(&reply, b"\r\n\r\n").map_or(reply.len(), |end| end + 4);
+    exchange.bytes_out = (reply.len() - head_len) as u64;
     drop(exchange);
     let written = tokio::time::timeout(WRITE_PATIENCE, stream.write_all(&reply)).await;
     if matches!(written, Ok(Ok(()))) {

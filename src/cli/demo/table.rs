@@ -12,7 +12,7 @@ use super::backends::Backend;
 use crate::admin::{BackendStatus, Status};
 use crate::cli::status::{self, aligned, count, millis};
 use crate::config::checked::{Admin, ListenAddress};
-use crate::lifecycle::drain::{Phase, Watch};
+use crate::lifecycle::drain::{Phase, Reason, Trigger};
 
 /// Between two looks.
 const EVERY: Duration = Duration::from_secs(1);
@@ -41,9 +41,10 @@ pub(super) fn start(
     admin: SocketAddr,
     backends: &[Arc<Backend>],
     introduction: String,
-    mut drain: Watch,
+    trigger: Trigger,
 ) -> io::Result<JoinHandle<()>> {
     let mut show = Show { backends: backends.to_vec(), seen: HashMap::new(), n_lines: 0, form: Form::of_stdout() };
+    let mut drain = trigger.watch();
     let admin = Admin { address: ListenAddress::Tcp(admin), token: None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     std::thread::Builder::new().name("demo-table".to_owned()).spawn(move || {
@@ -63,7 +64,8 @@ pub(super) fn start(
                 pause = EVERY;
                 let mut stdout = io::stdout().lock();
                 if stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).is_err() {
-                    return;
+                    // Whoever read has seen enough (`| head`): there is nobody left to show anything to.
+                    return trigger.request_once(Reason::Failure);
                 }
             }
         });

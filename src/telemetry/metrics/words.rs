@@ -12,20 +12,17 @@ pub enum Gauge {
     QueueLength,
     /// Requests at a backend.
     BackendInFlight,
-    /// Idle upstream connections to a backend, all workers together.
-    BackendIdleConnections,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Gauge; 4] =
-        [Gauge::Connections, Gauge::QueueLength, Gauge::BackendInFlight, Gauge::BackendIdleConnections];
+    pub(super) const ALL: [Gauge; 3] = [Gauge::Connections, Gauge::QueueLength, Gauge::BackendInFlight];
 
     /// Names of its labels.
     pub const fn labels(self) -> &'static [&'static str] {
         match self {
             Gauge::Connections => &["listener"],
             Gauge::QueueLength => &["service"],
-            Gauge::BackendInFlight | Gauge::BackendIdleConnections => &["service", "backend"],
+            Gauge::BackendInFlight => &["service", "backend"],
         }
     }
 
@@ -34,7 +31,6 @@ impl Gauge {
             Gauge::Connections => "portway_connections",
             Gauge::QueueLength => "portway_queue_length",
             Gauge::BackendInFlight => "portway_backend_in_flight",
-            Gauge::BackendIdleConnections => "portway_backend_idle_connections",
         }
     }
 
@@ -43,7 +39,6 @@ impl Gauge {
             Gauge::Connections => "Open downstream connections.",
             Gauge::QueueLength => "Requests that wait for a free backend.",
             Gauge::BackendInFlight => "Requests at the backend.",
-            Gauge::BackendIdleConnections => "Open connections to the backend that wait for their next request.",
         }
     }
 }
