@@ -3,7 +3,7 @@
 //! call to C only.
 #![allow(unsafe_code)]
 
-/// Returns free pages of this thread's heap. Walks the heap: some milliseconds for a hundred megabytes, so call it rarely.
+/// Returns free pages of this thread's heap. Walks the heap while this thread waits, so call it rarely.
 ///
 /// Without it, what ten thousand parked connections gave back stays resident until this thread allocates again.
 pub fn give_back() {

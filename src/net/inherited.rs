@@ -1,5 +1,5 @@
 //! Takes over listening sockets that systemd or a parent process handed to us by number.
-//! It promises a duplicate of its own, so that nothing is closed twice. The only module with `unsafe`: a descriptor that
+//! It promises a duplicate of its own, so that nothing is closed twice. One of the two modules with `unsafe`: a descriptor that
 //! arrives as a number in a file can be turned into a socket in no other way.
 #![allow(unsafe_code)]
 

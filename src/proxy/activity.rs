@@ -10,7 +10,7 @@ use crate::units::Moment;
 
 /// A connection that rests for so long gives back everything but its socket.
 ///
-/// Measured: parked, a connection costs about 1 KiB instead of 20; taking it up again costs about 1 µs.
+/// Measured over 5,000 connections (`benches/peers`, `idle`): 4 KiB of resident memory each instead of 24.
 pub(crate) const PARK_AFTER: Duration = Duration::from_secs(2);
 /// How long a transfer is watched before its rate is judged: two TCP retransmission rounds and some.
 const RATE_WINDOW: Duration = Duration::from_secs(5);

@@ -17,7 +17,7 @@ use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::request_body::without_banned_trailers;
-use crate::proxy::upstream::{Upstream, kind_of};
+use crate::proxy::upstream::{Given, Upstream, kind_of};
 use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
@@ -45,7 +45,9 @@ pub(crate) struct Source {
 impl Source {
     /// The last byte is here: the connection may serve the next request, and the backend is free.
     fn release(self, connection: &Connection, now: Moment) {
-        connection.worker.pools.give(self.upstream, now);
+        if connection.worker.pools.give(self.upstream, now) == Given::PoolFull {
+            connection.worker.metrics.limit_hit(Limit::Pool);
+        }
         self.attempt.complete(self.status, now);
     }
 }

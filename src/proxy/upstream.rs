@@ -292,6 +292,17 @@ struct Pool {
     idle: VecDeque<Box<Upstream>>,
 }
 
+/// What became of a connection after use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// It waits for its next request.
+    Kept,
+    /// It is not clean, or nobody will want it: it is closed.
+    Closed,
+    /// It is closed, since as many as allowed wait already.
+    PoolFull,
+}
+
 /// Idle connections kept per worker and backend; more than that are closed after use.
 const IDLE_PER_BACKEND_MAX: usize = 4_096;
 
@@ -307,18 +318,20 @@ impl Pools {
     }
 
     /// Keeps a connection for the next request, if it is clean.
-    pub(crate) fn give(&self, mut upstream: Box<Upstream>, now: Moment) {
+    pub(crate) fn give(&self, mut upstream: Box<Upstream>, now: Moment) -> Given {
         if !upstream.is_clean() || upstream.backend.is_retired() {
-            return;
+            return Given::Closed;
         }
         upstream.idle_since = now;
         let mut pools = self.lock();
         let pool = pools
             .entry(upstream.backend.id)
             .or_insert_with(|| Pool { backend: upstream.backend.clone(), idle: VecDeque::new() });
-        if pool.idle.len() < IDLE_PER_BACKEND_MAX {
-            pool.idle.push_back(upstream);
+        if pool.idle.len() >= IDLE_PER_BACKEND_MAX {
+            return Given::PoolFull;
         }
+        pool.idle.push_back(upstream);
+        Given::Kept
     }
 
     /// Closes what rested longer than `idle` says for its backend, and everything of retired backends.

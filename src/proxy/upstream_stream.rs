@@ -1,7 +1,7 @@
 //! The upstream socket as hyper sees it. It remembers the head of the last request until something is read.
 //! It promises that a head which is handed back was the last thing written, with nothing read since: the one case in
-//! which a request can be sent again as it was. Keeping the bytes costs a copy of some hundred bytes per request, where
-//! a clone of the header map costs ten times as much.
+//! which a request can be sent again as it was. Keeping the bytes costs a copy of some hundred bytes per request; a clone of
+//! the header map would cost two allocations and a reference count for each field.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
