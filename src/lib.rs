@@ -71,8 +71,8 @@
 //!    *`runtime::registry::a_backend_keeps_its_state_for_as_long_as_it_is_a_member`*
 //! 5. A wrong configuration never runs: `run` starts with what `check` calls right, or not at all.
 //!    *`cli::check_draws_mistakes_on_standard_error_without_colour`*
-//! 6. Every queue, pool, body buffer, header block, retry and connection count has a limit with a named default in
-//!    [`config::defaults`], and a series that says when it is hit.
+//! 6. Every queue, pool, body buffer, header block, retry and connection count has a limit with a name (those of the
+//!    language in [`config::defaults`], others where they hold) and a series that says when it is hit.
 //!    *`telemetry::metrics::every_failure_kind_and_limit_is_there_before_it_happens`*
 //! 7. Every accepted request ends in exactly one access-log record, every attempt in exactly one outcome.
 //!    *`invariants::every_request_leaves_one_record_and_every_attempt_one_outcome`*
