@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use portway::balance::peak_ewma::Ewma;
-use portway::balance::{Candidate, Choice, Picker, hash_key};
+use portway::balance::{Admission, Candidate, Choice, Picker, hash_key};
 use portway::config::checked::{Balance, HashKey};
 use portway::units::Moment;
 
@@ -30,7 +30,7 @@ impl Candidate for Backend {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn is_available(&self, _now: Moment) -> bool {
+    fn is_available(&self, _: Admission) -> bool {
         self.is_up.load(Ordering::Acquire)
     }
 
@@ -87,7 +87,7 @@ fn pick(criterion: &mut Criterion) {
                     bencher.iter(|| {
                         random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
                         let now = Moment(2_000_000_000 + random % 1_000_000);
-                        let choice = Choice { now, key: Some(random), tried: &[], random };
+                        let choice = Choice { now, key: Some(random), tried: &[], random, admission: Admission::Sound };
                         black_box(picker.pick(&backends, black_box(&choice)))
                     });
                 });

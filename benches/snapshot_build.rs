@@ -36,7 +36,7 @@ fn build(loaded: Loaded) -> Snapshot<Stack> {
     let registry = Registry::new(metrics.clone());
     Snapshot::build(
         loaded.config,
-        &Build { generation: 1, registry: &registry, metrics: &metrics, stack: &stack::build },
+        &Build { generation: 1, registry: &registry, metrics: &metrics, stack: &stack::build, previous: None },
     )
 }
 

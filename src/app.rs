@@ -102,7 +102,8 @@ impl App {
         let log = open_log(&config, &metrics)?;
         let capacity = Arc::new(Capacity::new(config.limits.connections.get()));
         let registry = Arc::new(Registry::new(metrics.clone()));
-        let build = Build { generation: 1, registry: &registry, metrics: &metrics, stack: &stack::build };
+        let build =
+            Build { generation: 1, registry: &registry, metrics: &metrics, stack: &stack::build, previous: None };
         let store = Arc::new(Store::new(Snapshot::build(config, &build)));
         metrics.config_applied(1, clock::unix_now());
         watch_gauges(&store, &contexts, &metrics);
@@ -199,7 +200,7 @@ impl App {
         }
         tasks.spawn(overview.watch());
         let mut resolver = Resolver::new(self.registry.clone(), self.metrics.clone());
-        resolver.round(&self.store.load_full()).await;
+        resolver.round(&self.store).await;
         drop(names);
         tasks.spawn(resolver.run(self.store.clone()));
         self.announce();
@@ -281,8 +282,8 @@ fn watch_gauges(store: &Arc<Store<Stack>>, contexts: &[Arc<ListenerContext>], me
         metrics.watch(Gauge::Connections, &[&context.address], read);
     }
     for service in &store.load().services {
-        let queue = Arc::downgrade(&service.queue);
-        let read = move || queue.upgrade().map(|queue| f64::from(queue.len()));
+        let queue = Arc::downgrade(&service.group);
+        let read = move || queue.upgrade().map(|group| f64::from(group.queue.len()));
         metrics.watch(Gauge::QueueLength, &[service.name.as_str()], read);
     }
 }

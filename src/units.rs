@@ -115,6 +115,39 @@ impl Weight {
     }
 }
 
+/// A share in whole percent, 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Percent(u8);
+
+impl Percent {
+    /// `None` above 100.
+    pub fn new(percent: u8) -> Option<Self> {
+        (percent <= 100).then_some(Self(percent))
+    }
+
+    /// For constants; more than 100 does not compile.
+    pub const fn new_const(percent: u8) -> Self {
+        assert!(percent <= 100, "a share is at most 100 %");
+        Self(percent)
+    }
+
+    /// The number before the `%`.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+
+    /// This share of `whole`, rounded down.
+    pub fn of(self, whole: u64) -> u64 {
+        whole.saturating_mul(self.0.into()) / 100
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
 /// `host:port` of a backend as the user wrote it; the host is a name or an IP address.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {

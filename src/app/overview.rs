@@ -13,7 +13,8 @@ use crate::app::App;
 use crate::lifecycle::clock;
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::Stack;
-use crate::runtime::service::{Member, Service};
+use crate::runtime::group::Member;
+use crate::runtime::service::Service;
 use crate::runtime::store::Store;
 use crate::telemetry::metrics::{Metrics, ServiceReading};
 use crate::units::{Moment, ServiceName};
@@ -96,7 +97,7 @@ impl Overview {
             routes,
             traffic: recent.traffic(counted.as_ref()),
             in_flight: set.members.iter().map(|member| u64::from(member.backend.in_flight())).sum(),
-            queue: service.queue.len().into(),
+            queue: service.group.queue.len().into(),
             queue_limit: service.policy.queue.size.into(),
             retry_ratio: counted.as_ref().map_or(0.0, |c| ratio(c.retries.iter().sum(), c.requests())),
             backends: set.members.iter().map(backend).chain(unresolved).collect(),

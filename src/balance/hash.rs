@@ -157,7 +157,7 @@ struct Average {
 impl Average {
     fn count<C: Candidate>(pool: &Pool<'_, C>) -> Self {
         let mut average = Self { in_flight: 0, weight: 0 };
-        for candidate in pool.candidates.iter().filter(|candidate| candidate.is_available(pool.now)) {
+        for candidate in pool.candidates.iter().filter(|candidate| pool.is_available(candidate)) {
             average.in_flight += u64::from(candidate.in_flight());
             average.weight += u64::from(weight_of(candidate));
         }
@@ -191,10 +191,13 @@ impl Counted {
         let word = self.word.load(Ordering::Relaxed);
         let last = Average { in_flight: word >> 32, weight: word & u64::from(u32::MAX) };
         let counted_at = self.counted_at.load(Ordering::Relaxed);
-        let is_due = pool.now.since(Moment(counted_at)) >= COUNT_EVERY;
+        let is_due = pool.choice.now.since(Moment(counted_at)) >= COUNT_EVERY;
         // Whoever moves the time counts; the others go on with the last figures.
-        let claim =
-            || self.counted_at.compare_exchange(counted_at, pool.now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        let claim = || {
+            self.counted_at
+                .compare_exchange(counted_at, pool.choice.now.0, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        };
         if last.weight == 0 || (is_due && claim()) {
             let average = Average::count(pool);
             let half = u64::from(u32::MAX / 2);

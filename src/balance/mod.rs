@@ -24,8 +24,13 @@ pub trait Candidate {
     fn weight(&self) -> u32;
     /// Requests that it works on now.
     fn in_flight(&self) -> u32;
-    /// Whether it may be picked at all at `now`.
-    fn is_available(&self, now: Moment) -> bool;
+    /// Whether it may be picked at all.
+    fn is_available(&self, admission: Admission) -> bool;
+    /// Its share of what it would get otherwise, in 1/[`WHOLE_SHARE`]: less while it warms up.
+    fn share(&self, now: Moment) -> u32 {
+        let _ = now;
+        WHOLE_SHARE
+    }
     /// How fast it answered lately.
     fn latency(&self) -> &peak_ewma::Ewma;
     /// A name that is the same on every instance and outlives restarts, such as `host:port`.
@@ -41,8 +46,12 @@ impl<T: Candidate + ?Sized> Candidate for Arc<T> {
         (**self).in_flight()
     }
 
-    fn is_available(&self, now: Moment) -> bool {
-        (**self).is_available(now)
+    fn is_available(&self, admission: Admission) -> bool {
+        (**self).is_available(admission)
+    }
+
+    fn share(&self, now: Moment) -> u32 {
+        (**self).share(now)
     }
 
     fn latency(&self) -> &peak_ewma::Ewma {
@@ -52,6 +61,18 @@ impl<T: Candidate + ?Sized> Candidate for Arc<T> {
     fn identity(&self) -> &str {
         (**self).identity()
     }
+}
+
+/// A backend that is fully warm.
+pub const WHOLE_SHARE: u32 = 1 << 10;
+
+/// Who may be picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Backends that nothing speaks against.
+    Sound,
+    /// Also those that are only thought to be ill: nobody else is left.
+    Doubtful,
 }
 
 /// What one pick depends on besides the backends.
@@ -65,6 +86,8 @@ pub struct Choice<'a> {
     pub tried: &'a [usize],
     /// A fresh random number for each pick, such as `fastrand::u64(..)`; a seed in tests.
     pub random: u64,
+    /// Who may be picked.
+    pub admission: Admission,
 }
 
 /// A balancing algorithm prepared for one membership. Build a new one when backends or weights change.
@@ -105,16 +128,23 @@ impl Picker {
         debug_assert_eq!(candidates.len(), self.n_candidates, "a picker serves the membership it was built for");
         match candidates {
             [] => None,
-            [only] => only.is_available(choice.now).then_some(0),
+            [only] => only.is_available(choice.admission).then_some(0),
             _ => {
-                let fresh = Pool { candidates, now: choice.now, tried: choice.tried };
-                let picked = self.pick_from(&fresh, choice);
-                if picked.is_some() || choice.tried.is_empty() {
-                    return picked;
-                }
-                self.pick_from(&Pool { tried: &[], ..fresh }, choice)
+                let picked = self.pick_from(&Pool { candidates, choice, warmth: Warmth::Counts }, choice);
+                picked.or_else(|| self.pick_anybody(candidates, choice))
             }
         }
+    }
+
+    /// First without regard to who is still warming up, then also among those that were tried.
+    #[cold]
+    fn pick_anybody<C: Candidate>(&self, candidates: &[C], choice: &Choice<'_>) -> Option<usize> {
+        let picked = self.pick_from(&Pool { candidates, choice, warmth: Warmth::Ignored }, choice);
+        if picked.is_some() || choice.tried.is_empty() {
+            return picked;
+        }
+        let again = Choice { tried: &[], ..*choice };
+        self.pick_from(&Pool { candidates, choice: &again, warmth: Warmth::Ignored }, &again)
     }
 
     fn pick_from<C: Candidate>(&self, pool: &Pool<'_, C>, choice: &Choice<'_>) -> Option<usize> {
@@ -150,14 +180,38 @@ const DRAWS_MAX: usize = 16;
 /// The candidates of one pick, and which of them may be picked.
 struct Pool<'a, C> {
     candidates: &'a [C],
-    now: Moment,
-    tried: &'a [usize],
+    choice: &'a Choice<'a>,
+    warmth: Warmth,
+}
+
+/// Whether a backend that warms up steps back for most requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Warmth {
+    /// It does.
+    Counts,
+    /// Nobody else is there.
+    Ignored,
 }
 
 impl<C: Candidate> Pool<'_, C> {
     fn is_eligible(&self, index: usize) -> bool {
         let Some(candidate) = self.candidates.get(index) else { return false };
-        !self.tried.contains(&index) && candidate.is_available(self.now)
+        !self.choice.tried.contains(&index) && self.is_available(candidate) && self.is_warm_enough(candidate, index)
+    }
+
+    fn is_available(&self, candidate: &C) -> bool {
+        candidate.is_available(self.choice.admission)
+    }
+
+    /// A backend on half of its share is eligible for every second pick, whatever the algorithm; the same for all looks
+    /// of one pick.
+    fn is_warm_enough(&self, candidate: &C, index: usize) -> bool {
+        let share = candidate.share(self.choice.now);
+        if share >= WHOLE_SHARE || self.warmth == Warmth::Ignored {
+            return true;
+        }
+        let ticket = random::mix(self.choice.random ^ index as u64) % u64::from(WHOLE_SHARE);
+        ticket < u64::from(share)
     }
 
     /// One of the candidates that `accepts` names, by weighted chance; `None` if it names none. Looks at all of them.

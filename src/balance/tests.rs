@@ -28,7 +28,7 @@ impl Candidate for Fake {
         self.in_flight.get()
     }
 
-    fn is_available(&self, _now: Moment) -> bool {
+    fn is_available(&self, _: Admission) -> bool {
         self.is_up.get()
     }
 
@@ -57,7 +57,7 @@ fn all_algorithms() -> [Balance; 5] {
 }
 
 fn choice(random: u64) -> Choice<'static> {
-    Choice { now: Moment(0), key: Some(random::mix(random)), tried: &[], random }
+    Choice { now: Moment(0), key: Some(random::mix(random)), tried: &[], random, admission: Admission::Sound }
 }
 
 /// Picks `n` times without letting anything change, and counts.
@@ -165,7 +165,7 @@ proptest! {
         for balance in all_algorithms() {
             let picker = Picker::new(&balance, &fakes);
             for n in 0..8 {
-                let choice = Choice { now: Moment(n), key, tried: &tried, random: seed.wrapping_add(n) };
+                let choice = Choice { now: Moment(n), key, tried: &tried, random: seed.wrapping_add(n), admission: Admission::Sound };
                 let picked = picker.pick(&fakes, &choice);
                 prop_assert_eq!(picked.is_some(), any_up);
                 prop_assert!(picked.iter().all(is_up));

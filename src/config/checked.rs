@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use ipnet::IpNet;
-use regex::Regex;
 
 use crate::units::{ByteSize, HostPort, ServiceName, Weight};
 
+mod pattern;
+mod resilience;
+
+pub use pattern::Pattern;
+pub use resilience::{Backoff, Ejection, Health, Hedge, Initial, OtherBackend, Probe, Retries, RetryBudget, RetryWhen};
+
 /// One whole configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// At least one.
     pub listeners: Vec<Listener>,
@@ -143,7 +148,7 @@ pub struct Shutdown {
 }
 
 /// A named group of interchangeable backends with its policies.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// The key under `services`.
     pub name: ServiceName,
@@ -169,6 +174,18 @@ pub struct Service {
     pub max_body: ByteSize,
     /// What the user wrapped around the exchange.
     pub filters: Filters,
+    /// How backends are probed; `None` leaves it to what their answers tell.
+    pub health: Option<Health>,
+    /// When a backend is taken out because of its answers; `None` never.
+    pub ejection: Option<Ejection>,
+    /// The ramp of a new or recovered backend; zero is none.
+    pub slow_start: Duration,
+    /// What follows a failed attempt.
+    pub retries: Retries,
+    /// Whether slow requests get a second attempt.
+    pub hedge: Option<Hedge>,
+    /// How long a removed or drained backend may finish what it has.
+    pub drain: Duration,
 }
 
 /// Where backends come from. Later issues add `docker` and `container`.
@@ -191,7 +208,7 @@ pub struct BackendAddress {
 }
 
 /// A match plus an action.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Route {
     /// Which requests.
     pub matcher: RouteMatch,
@@ -202,7 +219,7 @@ pub struct Route {
 }
 
 /// Conditions that must all hold.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RouteMatch {
     /// Which hosts.
     pub host: HostMatch,
@@ -228,18 +245,18 @@ pub enum HostMatch {
 }
 
 /// A condition on the path.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum PathMatch {
     /// Whole segments: `/api` takes `/api` and `/api/x`, not `/apix`. `/` takes everything. No trailing slash but for `/`.
     Prefix(String),
     /// This path alone.
     Exact(String),
     /// An unanchored pattern; `^` and `$` are the user's.
-    Regex(Regex),
+    Regex(Pattern),
 }
 
 /// A condition on one header field. A repeated or comma-joined field holds if any element does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HeaderMatch {
     /// Which field.
     pub name: HeaderName,
@@ -248,7 +265,7 @@ pub struct HeaderMatch {
 }
 
 /// A condition on one query parameter, compared after percent-decoding.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct QueryMatch {
     /// Which parameter.
     pub name: String,
@@ -257,18 +274,18 @@ pub struct QueryMatch {
 }
 
 /// What a header or query value must be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum ValueMatch {
     /// There, with whatever value.
     Present,
     /// This value, byte for byte.
     Exact(String),
     /// Matching this pattern.
-    Regex(Regex),
+    Regex(Pattern),
 }
 
 /// What a route does.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RouteAction {
     /// Send it to the service.
     Forward(Rewrite),
@@ -277,7 +294,7 @@ pub enum RouteAction {
 }
 
 /// How the path changes on its way up.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Rewrite {
     /// Byte for byte as it came.
     None,
@@ -293,7 +310,7 @@ pub enum Rewrite {
     /// The regex of the route's path with `$1`, `${name}` in the replacement.
     Regex {
         /// The pattern of the route.
-        pattern: Regex,
+        pattern: Pattern,
         /// The replacement.
         replacement: String,
     },

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Percent};
 
 /// Where a file without `listen` listens: the port that needs no privileges and that people try first.
 pub const LISTEN: &str = ":8080";
@@ -63,3 +63,40 @@ pub const MAX_BODY: ByteSize = ByteSize::mib(100);
 pub const COMPRESSION_MIN_SIZE: ByteSize = ByteSize::kib(1);
 /// How long a browser remembers a CORS preflight: Chrome's own cap is 2 h, Firefox's 24 h.
 pub const CORS_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Between two probes: HAProxy's `inter`.
+pub const HEALTH_EVERY: Duration = Duration::from_secs(2);
+/// One probe: half of the rhythm, so that probes of one backend never overlap.
+pub const HEALTH_TIMEOUT: Duration = Duration::from_secs(1);
+/// HAProxy's `rise`.
+pub const HEALTH_HEALTHY_AFTER: u32 = 2;
+/// HAProxy's `fall`.
+pub const HEALTH_UNHEALTHY_AFTER: u32 = 3;
+/// Statuses that pass: a redirect to a login page is a sign of life.
+pub const HEALTH_EXPECT: std::ops::RangeInclusive<u16> = 200..=399;
+
+/// Failures in a row that take a backend out: Envoy's figure.
+pub const EJECTION_CONSECUTIVE: u32 = 5;
+/// The first ejection: long enough for a container to restart.
+pub const EJECTION_BASE: Duration = Duration::from_secs(10);
+/// The longest.
+pub const EJECTION_MAX: Duration = Duration::from_secs(300);
+/// At most half; with two or three backends that is one.
+pub const EJECTION_MAX_EJECTED: Percent = Percent::new_const(50);
+
+/// New backends take their full share at once unless the user says otherwise.
+pub const SLOW_START: Duration = Duration::ZERO;
+
+/// Attempts after the first.
+pub const RETRY_ATTEMPTS: u32 = 1;
+/// Linkerd's and Finagle's ratio.
+pub const RETRY_BUDGET: Percent = Percent::new_const(20);
+/// So that the first failures of a quiet service are retried.
+pub const RETRY_BUDGET_PER_SECOND: u32 = 3;
+/// Envoy's base interval.
+pub const RETRY_BACKOFF: Duration = Duration::from_millis(25);
+/// Ten times the base, as Envoy has it.
+pub const RETRY_BACKOFF_MAX: Duration = Duration::from_millis(250);
+
+/// A removed or drained backend may finish for so long: the same as `shutdown.drain`.
+pub const DRAIN: Duration = Duration::from_secs(30);

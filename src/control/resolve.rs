@@ -3,7 +3,7 @@
 //! addresses while the resolver fails. Every address of a name is a backend; IPv4 goes before IPv6, not beside it.
 //! It asks the system's resolver: its `hosts` file and search path are the user's.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,14 +12,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::config::checked::{self, Source};
-use crate::runtime::backend::Backend;
+use crate::config::checked::{Config, Source};
+use crate::runtime::membership::Members;
 use crate::runtime::registry::Registry;
-use crate::runtime::service::Service;
-use crate::runtime::snapshot::Snapshot;
 use crate::runtime::store::Store;
 use crate::telemetry::metrics::{Limit, Metrics};
-use crate::units::{HostPort, Weight};
+use crate::units::HostPort;
 
 /// Between two rounds. Docker's embedded DNS says ten minutes, and its containers move in seconds.
 pub const EVERY: Duration = Duration::from_secs(5);
@@ -35,7 +33,6 @@ const ADDRESSES_MAX: usize = 256;
 pub struct Resolver {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
-    last_good: HashMap<HostPort, BTreeSet<SocketAddr>>,
     /// Said once when a name begins to fail and once when it is found again, not every round.
     failing: HashSet<HostPort>,
 }
@@ -43,14 +40,14 @@ pub struct Resolver {
 impl Resolver {
     /// A resolver that knows nothing yet.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>) -> Self {
-        Self { registry, metrics, last_good: HashMap::new(), failing: HashSet::new() }
+        Self { registry, metrics, failing: HashSet::new() }
     }
 
     /// Runs rounds for ever.
     pub async fn run<S>(mut self, store: Arc<Store<S>>) {
         loop {
             let began = Instant::now();
-            self.round(&store.load_full()).await;
+            self.round(&store).await;
             tokio::select! {
                 () = tokio::time::sleep_until(began + EVERY) => {}
                 () = store.resolution_wanted() => tokio::time::sleep_until(began + AT_MOST_EVERY).await,
@@ -59,9 +56,9 @@ impl Resolver {
     }
 
     /// Resolves every name once and gives the services their members.
-    pub async fn round<S>(&mut self, snapshot: &Snapshot<S>) {
+    pub async fn round<S>(&mut self, store: &Store<S>) {
         let mut lookups = JoinSet::new();
-        for name in names(snapshot) {
+        for name in names(&store.load().config) {
             lookups.spawn(async move {
                 let found = tokio::time::timeout(PATIENCE, look_up(&name)).await;
                 (name, found.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())))
@@ -72,8 +69,14 @@ impl Resolver {
                 self.learn(name, found);
             }
         }
+        // A reload may have come in between: the services are those of now.
+        let snapshot = store.load_full();
         for (declared, service) in snapshot.config.services.iter().zip(&snapshot.services) {
-            self.install(declared, service);
+            let members = Members::of(declared, &self.registry);
+            let (backends, unresolved) = (members.backends.len(), members.unresolved.len());
+            if members.install(service, &self.registry) {
+                tracing::info!(service = %service.name, backends, unresolved, "backends resolved");
+            }
         }
     }
 
@@ -87,7 +90,7 @@ impl Resolver {
                 if self.failing.remove(&name) {
                     tracing::info!(%name, "name resolved again");
                 }
-                self.last_good.insert(name, addresses);
+                self.registry.note_addresses(name, addresses);
             }
             // The last good set stays: a resolver that fails says nothing about the backends.
             Ok(_) => self.failed(name, "it has no address"),
@@ -96,7 +99,7 @@ impl Resolver {
     }
 
     fn failed(&mut self, name: HostPort, error: &str) {
-        let keeps = if self.last_good.contains_key(&name) { "its last addresses" } else { "nothing" };
+        let keeps = if !self.registry.addresses(&name).is_empty() { "its last addresses" } else { "nothing" };
         if self.failing.contains(&name) {
             tracing::debug!(%name, error, keeps, "name not resolved");
         } else {
@@ -104,44 +107,10 @@ impl Resolver {
             self.failing.insert(name);
         }
     }
-
-    fn install(&self, declared: &checked::Service, service: &Arc<Service>) {
-        let Source::Backends(backends) = &declared.source;
-        if backends.iter().all(|entry| entry.address.socket_addr().is_some()) {
-            return;
-        }
-        let mut members: Vec<(Arc<Backend>, Weight)> = Vec::new();
-        let mut unresolved = Vec::new();
-        for entry in backends {
-            let known = match entry.address.socket_addr() {
-                Some(address) => vec![address],
-                None => self.last_good.get(&entry.address).into_iter().flatten().copied().collect(),
-            };
-            if known.is_empty() {
-                unresolved.push(entry.address.clone());
-            }
-            for address in known {
-                let backend = self.registry.backend(&service.name, address);
-                // Two names may lead to one address: it is one backend.
-                if members.iter().all(|(member, _)| member.id != backend.id) {
-                    members.push((backend, entry.weight));
-                }
-            }
-        }
-        let present = service.members();
-        let same = present.members.iter().map(|member| member.backend.id).eq(members.iter().map(|(b, _)| b.id));
-        if same && present.unresolved == unresolved {
-            return;
-        }
-        let all: Vec<_> = members.iter().map(|(backend, _)| backend.clone()).collect();
-        tracing::info!(service = %service.name, backends = all.len(), unresolved = unresolved.len(), "backends resolved");
-        service.set_members(members, unresolved);
-        self.registry.retain(&service.name, &all);
-    }
 }
 
-fn names<S>(snapshot: &Snapshot<S>) -> BTreeSet<HostPort> {
-    let entries = snapshot.config.services.iter().flat_map(|service| {
+fn names(config: &Config) -> BTreeSet<HostPort> {
+    let entries = config.services.iter().flat_map(|service| {
         let Source::Backends(backends) = &service.source;
         backends
     });

@@ -10,7 +10,6 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::balance::Choice;
 use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::ResponseBody;
 use crate::lifecycle::clock;
@@ -25,7 +24,8 @@ use crate::proxy::request_body::RequestBody;
 use crate::proxy::retry::{self, Exposure, Failed, Replay, Verdict};
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::upstream::{Deadline, SendFailure, Upstream};
-use crate::runtime::service::{Lease, Service, Unavailable};
+use crate::runtime::group::{Unavailable, Wish};
+use crate::runtime::service::{Lease, Service};
 
 /// Forwards a request to its service and returns the head of the response; the body follows through the connection.
 pub(crate) async fn run(
@@ -55,32 +55,28 @@ async fn take_backend(
     key: Option<u64>,
     deadline: Instant,
 ) -> Result<Lease, ProxyError> {
-    let choice = || Choice { now: exchange.started, key, tried: &[], random: fastrand::u64(..) };
-    if service.queue.is_empty() {
-        match service.acquire(&choice()) {
+    let wish = Wish { now: exchange.started, key, tried: &[] };
+    if service.group.queue.is_empty() {
+        match service.acquire(&wish) {
             Ok(lease) => return Ok(lease),
             Err(Unavailable::Empty) => return Err(FailureKind::NoHealthyBackend.into()),
             Err(Unavailable::Full) => {}
         }
     }
-    let lease = wait_in_line(service, choice, deadline).await;
+    let lease = wait_in_line(service, &wish, deadline).await;
     exchange.waits.queue = Some(clock::now().since(exchange.started));
     lease
 }
 
-async fn wait_in_line(
-    service: &Arc<Service>,
-    choice: impl Fn() -> Choice<'static>,
-    deadline: Instant,
-) -> Result<Lease, ProxyError> {
-    let Some(waiter) = service.queue.enter(service.policy.queue.size) else {
+async fn wait_in_line(service: &Arc<Service>, wish: &Wish<'_>, deadline: Instant) -> Result<Lease, ProxyError> {
+    let Some(waiter) = service.group.queue.enter(service.policy.queue.size) else {
         service.metrics.queue_was_full();
         return Err(FailureKind::QueueFull.into());
     };
     let turn = async {
         let first = waiter.first().await;
         loop {
-            match service.acquire(&choice()) {
+            match service.acquire(wish) {
                 Ok(lease) => return Ok(lease),
                 Err(Unavailable::Empty) => return Err(FailureKind::NoHealthyBackend.into()),
                 Err(Unavailable::Full) => first.freed().await,

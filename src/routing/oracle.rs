@@ -103,7 +103,7 @@ fn any_value_match() -> impl Strategy<Value = ValueMatch> {
     prop_oneof![
         Just(ValueMatch::Present),
         select(vec!["1", "1 2"]).prop_map(|value| ValueMatch::Exact(value.to_owned())),
-        select(["^1", "2$"].map(|pattern| ValueMatch::Regex(Regex::new(pattern).unwrap())).to_vec()),
+        select(["^1", "2$"].map(|pattern| ValueMatch::Regex(Regex::new(pattern).unwrap().into())).to_vec()),
     ]
 }
 
@@ -220,7 +220,7 @@ proptest! {
         let rewrites = [
             Rewrite::StripPrefix("/a".to_owned()),
             Rewrite::ReplacePrefix { from: "/a".to_owned(), to: to.to_owned() },
-            Rewrite::Regex { pattern: PATTERN.clone(), replacement: format!("{to}$1") },
+            Rewrite::Regex { pattern: PATTERN.clone().into(), replacement: format!("{to}$1") },
         ];
         for rewrite in &rewrites {
             let Ok(forwarded) = rewrite::apply(rewrite, &path, Some("q")) else { continue };

@@ -132,7 +132,7 @@ mod tests {
     }
 
     fn pattern(pattern: &str) -> ValueMatch {
-        ValueMatch::Regex(Regex::new(pattern).unwrap())
+        ValueMatch::Regex(Regex::new(pattern).unwrap().into())
     }
 
     /// S-16.

@@ -105,7 +105,7 @@ mod tests {
     }
 
     fn regex(pattern: &str, replacement: &str) -> Rewrite {
-        Rewrite::Regex { pattern: Regex::new(pattern).unwrap(), replacement: replacement.to_owned() }
+        Rewrite::Regex { pattern: Regex::new(pattern).unwrap().into(), replacement: replacement.to_owned() }
     }
 
     fn check(rewrite: &Rewrite, target: &str, expected: Result<&str, RewriteError>) {

@@ -7,9 +7,8 @@ use std::iter;
 use std::ops::Range;
 
 use http::{HeaderMap, Method};
-use regex::Regex;
 
-use crate::config::checked::{PathMatch, RouteMatch};
+use crate::config::checked::{self, PathMatch, RouteMatch};
 use crate::routing::explain::Explanation;
 use crate::routing::path;
 use crate::routing::precedence::{HostKind, HostRank, PathKind, Rank};
@@ -78,7 +77,7 @@ struct Paths {
 /// Routes that share a pattern, and thus stand side by side in `Table::entries`.
 #[derive(Debug)]
 struct Pattern {
-    regex: Regex,
+    regex: checked::Pattern,
     entries: Range<usize>,
 }
 

@@ -30,7 +30,7 @@ pub(super) fn exact(path: &str) -> PathMatch {
 }
 
 pub(super) fn pattern(pattern: &str) -> PathMatch {
-    PathMatch::Regex(Regex::new(pattern).unwrap())
+    PathMatch::Regex(Regex::new(pattern).unwrap().into())
 }
 
 /// A request that owns its parts.
@@ -137,7 +137,7 @@ fn more_conditions_win_and_then_the_tighter_ones() {
     let routes = [
         with(&[], None),
         with(&[], Some(ValueMatch::Present)),
-        with(&[], Some(ValueMatch::Regex(Regex::new("1").unwrap()))),
+        with(&[], Some(ValueMatch::Regex(Regex::new("1").unwrap().into()))),
         with(&[], Some(ValueMatch::Exact("1".to_owned()))),
         with(&[Method::GET], Some(ValueMatch::Present)),
         with(&[Method::PUT, Method::POST], None),
@@ -285,7 +285,7 @@ fn the_route_that_authorised_is_the_route_of_what_the_backend_receives() {
     let rewrites = [
         Rewrite::None,
         Rewrite::StripPrefix("/a".to_owned()),
-        Rewrite::Regex { pattern: Regex::new("^/a(.*)$").unwrap(), replacement: "$1".to_owned() },
+        Rewrite::Regex { pattern: Regex::new("^/a(.*)$").unwrap().into(), replacement: "$1".to_owned() },
     ];
     // `/b` stands for the guarded route of the auth rule.
     let table = Table::build([

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use crate::balance::peak_ewma::Ewma;
+use crate::runtime::standing::Standing;
 use crate::telemetry::metrics::BackendMetrics;
 use crate::units::ServiceName;
 
@@ -35,6 +36,8 @@ pub struct Backend {
     pub latency: Ewma,
     /// Its counters.
     pub metrics: Arc<BackendMetrics>,
+    /// Whether it takes new requests.
+    pub standing: Standing,
     in_flight: AtomicU32,
     retired: AtomicBool,
 }
@@ -49,6 +52,7 @@ impl Backend {
             name: address.to_string().into(),
             latency: Ewma::default(),
             metrics,
+            standing: Standing::default(),
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
         })

@@ -3,9 +3,12 @@
 //! It does no I/O, spawns nothing and knows neither hyper nor the filters.
 
 pub mod backend;
+pub mod group;
+pub mod membership;
 pub mod queue;
 pub mod registry;
 pub mod route;
 pub mod service;
 pub mod snapshot;
+pub mod standing;
 pub mod store;

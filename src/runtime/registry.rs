@@ -1,26 +1,27 @@
 //! Every backend there is, by service and address, so that a reload or a new DNS answer finds it again with its state.
 //! It promises one object per (service, address) at any time. Only the control plane calls it.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::runtime::backend::Backend;
 use crate::telemetry::metrics::{Gauge, Metrics};
-use crate::units::ServiceName;
+use crate::units::{HostPort, ServiceName};
 
 /// Finds or makes backends.
 #[derive(Debug)]
 pub struct Registry {
     metrics: Arc<Metrics>,
     backends: Mutex<HashMap<(ServiceName, SocketAddr), Arc<Backend>>>,
+    resolved: Mutex<HashMap<HostPort, BTreeSet<SocketAddr>>>,
 }
 
 impl Registry {
     /// An empty registry whose backends count in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, backends: Mutex::default() }
+        Self { metrics, backends: Mutex::default(), resolved: Mutex::default() }
     }
 
     /// The backend of `service` at `address`: the one that is known, or a new one.
@@ -52,6 +53,20 @@ impl Registry {
             }
             stays
         });
+    }
+
+    /// The last addresses that `name` was found to have.
+    pub fn addresses(&self, name: &HostPort) -> Vec<SocketAddr> {
+        self.names().get(name).into_iter().flatten().copied().collect()
+    }
+
+    /// Notes what `name` was found to have.
+    pub fn note_addresses(&self, name: HostPort, addresses: BTreeSet<SocketAddr>) {
+        self.names().insert(name, addresses);
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<HostPort, BTreeSet<SocketAddr>>> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<(ServiceName, SocketAddr), Arc<Backend>>> {

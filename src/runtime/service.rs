@@ -1,31 +1,27 @@
-//! A service at run time: its policies, its members, its waiting line.
-//! It promises that a place at a backend is a guard, and that membership and picker change together.
-//! It does not know where members come from.
+//! A service at run time: its policies, and the group of backends that outlives them.
+//! It promises that a place at a backend is a guard. It does not know where members come from.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-
-use crate::balance::{self, Candidate, Choice, Picker};
 use crate::config::checked;
 use crate::runtime::backend::Backend;
-use crate::runtime::queue::Queue;
+use crate::runtime::group::{BackendSet, Group, Membership, Unavailable, Wish};
+use crate::runtime::standing::Reason;
 use crate::telemetry::metrics::ServiceMetrics;
-use crate::units::{HostPort, Moment, ServiceName, Weight};
+use crate::units::{HostPort, ServiceName, Weight};
 
-/// A named group of interchangeable backends with its policies.
+/// A named group of interchangeable backends with its policies: one per configuration in which they differ.
 #[derive(Debug)]
 pub struct Service {
     /// The user's name for it.
     pub name: ServiceName,
     /// What the configuration says about it.
     pub policy: Policy,
-    /// Requests that wait for a backend below its limit.
-    pub queue: Arc<Queue>,
+    /// What every configuration of this service shares.
+    pub group: Arc<Group>,
     /// Its counters.
     pub metrics: Arc<ServiceMetrics>,
-    members: ArcSwap<BackendSet>,
 }
 
 /// The part of a service's configuration that requests look at.
@@ -47,6 +43,16 @@ pub struct Policy {
     pub buffer: checked::Buffer,
     /// Largest request body.
     pub max_body: u64,
+    /// When a backend is taken out because of its answers.
+    pub ejection: Option<checked::Ejection>,
+    /// The ramp of new and recovered backends.
+    pub slow_start: Duration,
+    /// What follows a failed attempt.
+    pub retries: checked::Retries,
+    /// Whether slow requests get a second attempt.
+    pub hedge: Option<checked::Hedge>,
+    /// How long a removed or drained backend may finish.
+    pub drain: Duration,
 }
 
 impl From<&checked::Service> for Policy {
@@ -60,98 +66,50 @@ impl From<&checked::Service> for Policy {
             keepalive: service.keepalive,
             buffer: service.buffer,
             max_body: service.max_body.0,
+            ejection: service.ejection,
+            slow_start: service.slow_start,
+            retries: service.retries.clone(),
+            hedge: service.hedge,
+            drain: service.drain,
         }
     }
 }
 
-/// Which backends a service has, with the picker over them: swapped as one.
-#[derive(Debug)]
-pub struct BackendSet {
-    /// In the order of the configuration.
-    pub members: Vec<Member>,
-    /// Names that have no address at the moment.
-    pub unresolved: Vec<HostPort>,
-    picker: Picker,
-}
-
-/// A backend in its service.
-#[derive(Clone, Debug)]
-pub struct Member {
-    /// The backend with its state.
-    pub backend: Arc<Backend>,
-    /// Its share.
-    pub weight: Weight,
-    /// Most requests in flight; `u32::MAX` is unlimited.
-    pub limit: u32,
-}
-
-impl Candidate for Member {
-    fn weight(&self) -> u32 {
-        self.weight.get()
+impl Policy {
+    /// The part that the group needs to place requests.
+    fn membership(&self) -> Membership {
+        Membership { balance: self.balance.clone(), limit: self.max_in_flight, slow_start: self.slow_start }
     }
-
-    fn in_flight(&self) -> u32 {
-        self.backend.in_flight()
-    }
-
-    fn is_available(&self, _now: Moment) -> bool {
-        self.backend.in_flight() < self.limit
-    }
-
-    fn latency(&self) -> &balance::peak_ewma::Ewma {
-        &self.backend.latency
-    }
-
-    fn identity(&self) -> &str {
-        &self.backend.name
-    }
-}
-
-/// Why no backend could be taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unavailable {
-    /// The service has no backend at all at the moment.
-    Empty,
-    /// Every backend is at its limit.
-    Full,
 }
 
 impl Service {
     /// A service without members; [`Service::set_members`] follows.
-    pub fn new(config: &checked::Service, queue: Arc<Queue>, metrics: Arc<ServiceMetrics>) -> Self {
+    pub fn new(config: &checked::Service, metrics: Arc<ServiceMetrics>) -> Self {
         let policy = Policy::from(config);
-        let empty =
-            BackendSet { picker: Picker::new::<Member>(&policy.balance, &[]), members: vec![], unresolved: vec![] };
-        Self { name: config.name.clone(), policy, queue, metrics, members: ArcSwap::from_pointee(empty) }
+        let group = Group::new(&policy.membership());
+        Self { name: config.name.clone(), policy, group, metrics }
+    }
+
+    /// The same service under another configuration: whoever waits or is served goes on.
+    pub fn reconfigured(&self, config: &checked::Service) -> Self {
+        let (group, metrics) = (self.group.clone(), self.metrics.clone());
+        Self { name: self.name.clone(), policy: Policy::from(config), group, metrics }
     }
 
     /// The present members.
     pub fn members(&self) -> Arc<BackendSet> {
-        self.members.load_full()
+        self.group.members()
     }
 
     /// Replaces the members; open requests stay where they are.
     pub fn set_members(&self, backends: Vec<(Arc<Backend>, Weight)>, unresolved: Vec<HostPort>) {
-        let limit = self.policy.max_in_flight;
-        let member = |(backend, weight)| Member { backend, weight, limit };
-        let members: Vec<_> = backends.into_iter().map(member).collect();
-        let picker = Picker::new(&self.policy.balance, &members);
-        self.members.store(Arc::new(BackendSet { members, unresolved, picker }));
-        self.queue.notify();
+        self.group.set_members(&self.policy.membership(), backends, unresolved);
     }
 
     /// Takes a place at the backend that the picker chooses.
-    pub fn acquire(self: &Arc<Self>, choice: &Choice<'_>) -> Result<Lease, Unavailable> {
-        let set = self.members.load();
-        // Between the pick and the place another worker may be faster; each loss means that somebody made progress.
-        for _ in 0..=set.members.len() {
-            let Some(idx) = set.picker.pick(&set.members, choice) else { break };
-            let Member { backend, limit, .. } = &set.members[idx];
-            if backend.try_enter(*limit) {
-                return Ok(Lease { service: self.clone(), backend: backend.clone() });
-            }
-        }
-        Err(if set.members.is_empty() { Unavailable::Empty } else { Unavailable::Full })
+    pub fn acquire(self: &Arc<Self>, wish: &Wish<'_>) -> Result<Lease, Unavailable> {
+        let place = self.group.enter(wish)?;
+        Ok(Lease { service: self.clone(), backend: place.backend, on_trial: place.on_trial })
     }
 }
 
@@ -162,11 +120,16 @@ pub struct Lease {
     pub service: Arc<Service>,
     /// Where the request goes.
     pub backend: Arc<Backend>,
+    /// Whether this request decides if the backend is taken back.
+    pub on_trial: bool,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         self.backend.leave();
-        self.service.queue.notify();
+        if self.on_trial {
+            self.backend.standing.remove(Reason::OnTrial);
+        }
+        self.service.group.queue.notify();
     }
 }

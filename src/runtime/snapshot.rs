@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::checked::{self, Config};
 use crate::routing::table::Table;
-use crate::runtime::queue::Queue;
+use crate::runtime::membership::Members;
 use crate::runtime::registry::Registry;
 use crate::runtime::route::Route;
 use crate::runtime::service::Service;
@@ -37,6 +37,30 @@ pub struct Build<'a, S> {
     pub metrics: &'a Metrics,
     /// Makes the filter stack of a service, if it has filters.
     pub stack: &'a dyn Fn(&checked::Service) -> Option<S>,
+    /// What it will replace: its services go on in the new one.
+    pub previous: Option<&'a Snapshot<S>>,
+}
+
+impl<S> Build<'_, S> {
+    /// The service of `declared`: the present one if nothing about it changed, the present one under new policies, or a
+    /// new one.
+    fn service(&self, declared: &checked::Service) -> Arc<Service> {
+        let known = self.previous.and_then(|previous| previous.declared(&declared.name));
+        let service = match known {
+            Some((before, service)) if before == declared => return service.clone(),
+            Some((_, service)) => service.reconfigured(declared),
+            None => Service::new(declared, self.metrics.service(&declared.name)),
+        };
+        Members::of(declared, self.registry).replace(&service, self.registry);
+        Arc::new(service)
+    }
+}
+
+impl<S> Snapshot<S> {
+    /// A service with what the configuration says of it.
+    pub fn declared(&self, name: &ServiceName) -> Option<(&checked::Service, &Arc<Service>)> {
+        self.by_name.get(name).map(|idx| (&self.config.services[*idx], &self.services[*idx]))
+    }
 }
 
 impl<S: Clone> Snapshot<S> {
@@ -45,9 +69,7 @@ impl<S: Clone> Snapshot<S> {
         let mut services = Vec::with_capacity(config.services.len());
         let mut routes = Vec::new();
         for declared in &config.services {
-            let metrics = with.metrics.service(&declared.name);
-            let service = Arc::new(Service::new(declared, Arc::new(Queue::default()), metrics));
-            install_addresses(&service, declared, with.registry);
+            let service = with.service(declared);
             let stack = (with.stack)(declared);
             for route in &declared.routes {
                 let finished = Route {
@@ -68,18 +90,4 @@ impl<S: Clone> Snapshot<S> {
     pub fn service(&self, name: &ServiceName) -> Option<&Arc<Service>> {
         self.by_name.get(name).map(|idx| &self.services[*idx])
     }
-}
-
-/// Makes members of the backends that are written as IP addresses; the rest waits for the resolver.
-fn install_addresses(service: &Service, declared: &checked::Service, registry: &Registry) {
-    let checked::Source::Backends(backends) = &declared.source;
-    let mut members = Vec::new();
-    let mut unresolved = Vec::new();
-    for entry in backends {
-        match entry.address.socket_addr() {
-            Some(address) => members.push((registry.backend(&service.name, address), entry.weight)),
-            None => unresolved.push(entry.address.clone()),
-        }
-    }
-    service.set_members(members, unresolved);
 }

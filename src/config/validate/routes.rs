@@ -97,7 +97,7 @@ fn path_match(raw: &raw::Route, check: &mut Check<'_>) -> Option<PathMatch> {
         return path::path(&PathText { scalar, path: scalar.value() }, check).map(PathMatch::Exact);
     }
     if let Some(scalar) = &raw.regex {
-        return check.regex(scalar).map(PathMatch::Regex);
+        return check.regex(scalar).map(|regex| PathMatch::Regex(regex.into()));
     }
     match &raw.path {
         Some(scalar) => path::path(&PathText { scalar, path: scalar.value() }, check)
@@ -129,7 +129,7 @@ fn value_match(raw: &raw::ValueMatch, check: &mut Check<'_>) -> Option<ValueMatc
     match raw {
         raw::ValueMatch::Present => Some(ValueMatch::Present),
         raw::ValueMatch::Exact(scalar) => Some(ValueMatch::Exact(scalar.value().to_owned())),
-        raw::ValueMatch::Regex(scalar) => check.regex(scalar).map(ValueMatch::Regex),
+        raw::ValueMatch::Regex(scalar) => check.regex(scalar).map(|regex| ValueMatch::Regex(regex.into())),
     }
 }
 

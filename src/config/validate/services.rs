@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use super::check::{Check, Zero};
 use super::{backends, filters, listeners, routes};
-use crate::config::checked::{Balance, Buffer, HashKey, KeepAlive, Queue, Route, Service, Source, Timeouts};
+use crate::config::checked::{
+    Balance, Buffer, Ejection, HashKey, KeepAlive, Queue, Retries, Route, Service, Source, Timeouts,
+};
 use crate::config::decode::Name;
 use crate::config::defaults;
 use crate::config::raw;
@@ -93,6 +95,12 @@ fn service(
         buffer: buffer(raw.buffer.unwrap_or_default(), check),
         max_body: check.size(&raw.max_body, defaults::MAX_BODY, Zero::Rejected),
         filters: filters::filters(raw.cors.as_ref(), raw.compression.as_ref(), raw.headers.as_ref(), check),
+        health: None,
+        ejection: Some(Ejection::default()),
+        slow_start: defaults::SLOW_START,
+        retries: Retries::default(),
+        hedge: None,
+        drain: defaults::DRAIN,
     };
     warn_of_unused_queue(&named.value, &service, check);
     Some(service)
