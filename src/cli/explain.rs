@@ -15,7 +15,7 @@ use crate::error::FailureKind;
 use crate::http::authority::{self, Onward};
 use crate::routing::explain::{Candidate, Explanation, Unmet, Verdict};
 use crate::routing::table::{Inquiry, Table};
-use crate::routing::{redirect, rewrite};
+use crate::routing::{path, redirect, rewrite};
 
 mod request;
 
@@ -66,17 +66,20 @@ struct Answer {
     taken: Taken,
 }
 
+fn refused(so_far: String, kind: FailureKind) -> Answer {
+    let text = format!("{so_far}refused    {}\n           before a route is looked for\n", refusal(kind));
+    Answer { text, taken: Taken::No }
+}
+
 /// The whole answer. `running` is asked only if a backend is needed.
 fn explain(config: &Config, mut parts: Parts, running: impl FnOnce() -> Result<(Status, String), String>) -> Answer {
     let listeners: Vec<String> =
         config.listeners.iter().map(|listener| format!("{} (http)", listener.address)).collect();
     let mut text = format!("listener   {}\n", listeners.join(", "));
     let onward = match authority::settle(&mut parts) {
-        Ok(onward) => onward,
-        Err(kind) => {
-            text += &format!("refused    {}\n           before a route is looked for\n", refusal(kind));
-            return Answer { text, taken: Taken::No };
-        }
+        Ok(onward) if !path::is_ambiguous(parts.uri.path()) => onward,
+        Ok(_) => return refused(text, FailureKind::BadRequest),
+        Err(kind) => return refused(text, kind),
     };
     let routes = config.services.iter().flat_map(|service| service.routes.iter().map(move |route| (service, route)));
     let table = Table::build(routes.map(|(service, route)| (route.matcher.clone(), (service, route))));

@@ -10,7 +10,6 @@ use ::http::request::Parts;
 use ::http::uri::{PathAndQuery, Scheme};
 use ::http::{Method, Uri, Version};
 
-use super::path;
 use crate::error::FailureKind;
 
 /// Where a settled request goes.
@@ -39,7 +38,8 @@ pub fn settle(request: &mut Parts) -> Result<Onward, FailureKind> {
     match request.uri.path() {
         "*" if request.method == Method::OPTIONS => {}
         // `*` is refused here as well. RFC 9112 §3.2.4.
-        path => path::check(path)?,
+        path if path.starts_with('/') => {}
+        _ => return Err(FailureKind::BadRequest),
     }
     if request.method == Method::OPTIONS { Ok(count_down(&mut request.headers)) } else { Ok(Onward::Forward) }
 }

@@ -8,6 +8,5 @@ pub mod framing;
 pub mod head_guard;
 pub mod headers;
 pub mod local_reply;
-pub mod path;
 pub mod survey;
 pub mod upgrade;

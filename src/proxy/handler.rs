@@ -19,8 +19,8 @@ use crate::proxy::connection::Connection;
 use crate::proxy::exchange::{BodyExpected, Exchange};
 use crate::proxy::forward;
 use crate::proxy::stack::{self, Stack};
-use crate::routing::redirect;
 use crate::routing::table::Inquiry;
+use crate::routing::{path, redirect};
 use crate::runtime::route::Route;
 
 /// A route with its finished filters.
@@ -73,6 +73,9 @@ enum Decision {
 /// Settles what the request means and where it goes. Waits for nothing.
 fn decide(exchange: &mut Exchange, head: &mut Parts) -> Result<Decision, FailureKind> {
     let onward = authority::settle(head)?;
+    if path::is_ambiguous(head.uri.path()) {
+        return Err(FailureKind::BadRequest);
+    }
     let host = authority::routing_host(&head.headers);
     let inquiry = Inquiry {
         host: &host,
