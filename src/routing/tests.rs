@@ -303,8 +303,7 @@ fn the_route_that_authorised_is_the_route_of_what_the_backend_receives() {
         }
         answers.push(chosen.unwrap_or("400"));
     }
-    let expected =
-        ["400", "400", "/", "400", "/", "/a", "/", "/", "400", "400", "/", "/", "400", "/b", "400", "/b"];
+    let expected = ["400", "400", "/", "400", "/", "/a", "/", "/", "400", "400", "/", "/", "400", "/b", "400", "/b"];
     assert_eq!(answers, expected);
 }
 

@@ -107,6 +107,7 @@ async fn every_refused_head_has_one_record_and_one_count() {
         let shown = &request[..request.len().min(40)];
         let answer = pair.send_to_end(request).await;
         assert_eq!(u64::from(answer.status()), *status, "{shown:?}: {}", answer.text());
+        assert!(answer.text().contains(&format!("x-portway-reason: {reason}\r\n")), "{shown:?}: {}", answer.text());
         let log = records(&pair.portway, n + 1).await;
         let record = log.iter().max_by_key(|record| record["ts"].as_str()).expect("there is one");
         let same = log.iter().filter(|record| record["reason"] == *reason && record["status"] == *status);

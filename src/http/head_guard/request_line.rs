@@ -14,9 +14,16 @@ const VERSION_BYTES: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct RequestLine {
     part: Part,
-    n_part_bytes: usize,
+    /// Never more than `limits.header_bytes`, and kept small for idle connections.
+    n_part_bytes: u32,
     version: [u8; VERSION_BYTES],
+    /// A target that is not a path: only as a whole it can be told from what is no URI at all.
+    unusual_target: Option<Box<UnusualTarget>>,
 }
+
+/// The beginning of a target that does not begin with `/`. Boxed: idle connections have none.
+#[derive(Debug, Default)]
+struct UnusualTarget(String);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Part {
@@ -53,7 +60,7 @@ impl RequestLine {
 
     fn take_method(&mut self, byte: u8) -> Result<(), FailureKind> {
         match byte {
-            _ if chars::is(byte, TOKEN) && self.n_part_bytes < METHOD_BYTES_MAX => self.n_part_bytes += 1,
+            _ if chars::is(byte, TOKEN) && self.n_part_bytes() < METHOD_BYTES_MAX => self.n_part_bytes += 1,
             // RFC 9112 §3: "a request method that is longer than any it implements" gets 501.
             _ if chars::is(byte, TOKEN) => return Err(FailureKind::UnknownMethod),
             b' ' if self.n_part_bytes > 0 => self.begin(Part::Target),
@@ -65,24 +72,45 @@ impl RequestLine {
     fn take_target(&mut self, byte: u8, target_bytes_max: usize) -> Result<(), FailureKind> {
         match byte {
             _ if self.n_part_bytes == 0 && !begins_target(byte) => return Err(FailureKind::BadRequest),
-            _ if chars::is(byte, TARGET) && self.n_part_bytes < target_bytes_max => self.n_part_bytes += 1,
+            _ if chars::is(byte, TARGET) && self.n_part_bytes() < target_bytes_max => {
+                if byte != b'/' && self.n_part_bytes == 0 {
+                    self.unusual_target = Some(Box::default());
+                }
+                if let Some(target) = &mut self.unusual_target {
+                    target.0.push(char::from(byte));
+                }
+                self.n_part_bytes += 1;
+            }
             _ if chars::is(byte, TARGET) => return Err(FailureKind::UriTooLong),
-            b' ' if self.n_part_bytes > 0 => self.begin(Part::Version),
+            b' ' if self.n_part_bytes > 0 => {
+                self.check_unusual_target()?;
+                self.begin(Part::Version);
+            }
             _ => return Err(FailureKind::BadRequest),
         }
         Ok(())
     }
 
+    /// The engine would refuse `http://` as well, with an answer that says less.
+    fn check_unusual_target(&mut self) -> Result<(), FailureKind> {
+        let is_uri = self.unusual_target.take().is_none_or(|target| target.0.parse::<http::Uri>().is_ok());
+        is_uri.then_some(()).ok_or(FailureKind::BadRequest)
+    }
+
     fn take_version(&mut self, byte: u8) -> Result<(), FailureKind> {
         match byte {
-            b'\r' if self.n_part_bytes == VERSION_BYTES => self.part = Part::Lf,
-            b'!'..=b'~' if self.n_part_bytes < VERSION_BYTES => {
-                self.version[self.n_part_bytes] = byte;
+            b'\r' if self.n_part_bytes() == VERSION_BYTES => self.part = Part::Lf,
+            b'!'..=b'~' if self.n_part_bytes() < VERSION_BYTES => {
+                self.version[self.n_part_bytes as usize] = byte;
                 self.n_part_bytes += 1;
             }
             _ => return Err(FailureKind::BadRequest),
         }
         Ok(())
+    }
+
+    fn n_part_bytes(&self) -> usize {
+        self.n_part_bytes as usize
     }
 
     fn begin(&mut self, part: Part) {
