@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 
-use http::header::{EXPECT, HeaderMap, HeaderValue, TRAILER};
+use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
@@ -25,6 +25,8 @@ use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client, without_banned_trailers};
 use crate::routing::rewrite;
 use crate::telemetry::metrics::Limit;
+
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 
 /// A request ready for a backend.
 pub(crate) struct Outbound {
@@ -52,6 +54,7 @@ pub(crate) async fn prepare(
     let key = hash_input(&policy.balance, exchange, &head);
     readdress(&mut head, route)?;
     let cleaned = sign(exchange, &mut head)?;
+    announce_prefix(route, &mut head.headers);
     upgrade.reissue(&mut head.headers);
     let body = if incoming.is_end_stream() {
         if announced != Framing::None {
@@ -74,6 +77,16 @@ fn readdress(head: &mut Parts, route: &ActiveRoute) -> Result<(), FailureKind> {
     let target = rewrite::apply(rewrite, head.uri.path(), head.uri.query()).map_err(|_| FailureKind::BadRequest)?;
     head.uri = PathAndQuery::try_from(&*target).map(Uri::from).map_err(|_| FailureKind::BadRequest)?;
     Ok(())
+}
+
+/// Says what `strip_prefix` took away, so that an application can write links that lead back to it, behind what a trusted
+/// proxy in front took away (werkzeug's `ProxyFix(x_prefix=1)` reads it, as for Traefik).
+fn announce_prefix(route: &ActiveRoute, headers: &mut HeaderMap) {
+    let RouteAction::Forward(Rewrite::StripPrefix(prefix)) = &route.action else { return };
+    let outer = headers.get(X_FORWARDED_PREFIX).map_or(&b""[..], HeaderValue::as_bytes);
+    if let Ok(value) = HeaderValue::from_bytes(&[outer, prefix.as_bytes()].concat()) {
+        headers.insert(X_FORWARDED_PREFIX, value);
+    }
 }
 
 /// Takes away what is not for the backend, and says who asked.

@@ -281,3 +281,18 @@ async fn s16_a_header_condition_holds_for_any_line_of_a_repeated_header() {
         assert_eq!(client.response().await.text(), expected, "{fields:?}");
     }
 }
+
+/// What was taken away is said, and what a stranger says was taken away is not.
+#[tokio::test]
+async fn a_stripped_prefix_is_announced_and_a_strangers_is_dropped() {
+    for (top, expected) in [("", "/api"), ("trusted_proxies: 127.0.0.0/8\n", "/outer/api")] {
+        let service = "route: { path: /api, strip_prefix: true }";
+        let pair = Pair::with(Yaml { top, service }, |_| read_and_answer()).await;
+        let request = "GET /api/x HTTP/1.1\r\nHost: a\r\nX-Forwarded-Prefix: /outer\r\n\r\n".to_owned();
+        assert_eq!(pair.ask("GET", request).await.status, 200);
+        let received = pair.origin.requests().pop().expect("it was answered");
+        assert_eq!(received.head.all("x-forwarded-prefix"), [expected], "{top:?}");
+    }
+    let pair = Pair::hello().await;
+    assert!(received(&pair, "X-Forwarded-Prefix: /evil\r\n").await.head.all("x-forwarded-prefix").is_empty());
+}
