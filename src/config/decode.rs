@@ -140,7 +140,7 @@ impl Keys<'_, '_> {
 }
 
 /// What other tools call what we call otherwise.
-const SYNONYMS: [(&str, &str); 16] = [
+const SYNONYMS: [(&str, &str); 28] = [
     ("upstreams", "backends"),
     ("upstream", "backends"),
     ("servers", "backends"),
@@ -157,6 +157,18 @@ const SYNONYMS: [(&str, &str); 16] = [
     ("bind", "listen"),
     ("entrypoints", "listen"),
     ("prefix", "path"),
+    ("healthcheck", "health"),
+    ("health_check", "health"),
+    ("interval", "every"),
+    ("rise", "healthy_after"),
+    ("fall", "unhealthy_after"),
+    ("status", "expect"),
+    ("outlier_detection", "ejection"),
+    ("retry", "retries"),
+    ("num_retries", "attempts"),
+    ("retry_on", "when"),
+    ("on", "when"),
+    ("hedging", "hedge"),
 ];
 
 fn help_for(key: &str, known: &[&'static str], later: &[&'static str], is_top_level: bool) -> String {
@@ -188,7 +200,7 @@ fn meant(key: &str, known: impl Iterator<Item = &'static str> + Clone) -> Option
 }
 
 /// Keys that people put one level too high.
-const SERVICE_ONLY: [&str; 6] = ["backends", "route", "balance", "timeout", "timeouts", "queue"];
+const SERVICE_ONLY: [&str; 8] = ["backends", "route", "balance", "timeout", "timeouts", "queue", "health", "retries"];
 /// Keys that people put one level too low.
 const TOP_LEVEL_ONLY: [&str; 5] = ["listen", "admin", "workers", "services", "include"];
 

@@ -95,8 +95,10 @@ pub const RETRY_BUDGET: Percent = Percent::new_const(20);
 pub const RETRY_BUDGET_PER_SECOND: u32 = 3;
 /// Envoy's base interval.
 pub const RETRY_BACKOFF: Duration = Duration::from_millis(25);
-/// Ten times the base, as Envoy has it.
-pub const RETRY_BACKOFF_MAX: Duration = Duration::from_millis(250);
+/// The longest pause is so many times the base, as Envoy has it.
+pub const RETRY_BACKOFF_MAX_PER_BASE: u32 = 10;
+/// The longest pause where no base was typed.
+pub const RETRY_BACKOFF_MAX: Duration = RETRY_BACKOFF.saturating_mul(RETRY_BACKOFF_MAX_PER_BASE);
 
 /// A removed or drained backend may finish for so long: the same as `shutdown.drain`.
 pub const DRAIN: Duration = Duration::from_secs(30);

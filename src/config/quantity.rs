@@ -1,9 +1,9 @@
-//! Durations and sizes as people write them: a number and its unit.
+//! Durations, sizes and shares as people write them: a number and its unit.
 //! Promises exact values and a message that shows the right spelling. Does not know which setting a value belongs to.
 
 use std::time::Duration;
 
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Percent};
 
 /// The units of a duration, longest first, in nanoseconds.
 const DURATION_UNITS: [(&str, u64); 7] = [
@@ -101,6 +101,28 @@ pub fn size(text: &str, shown: &str) -> Result<ByteSize, QuantityError> {
     u64::try_from(bytes).map(ByteSize).map_err(|_| error(format!("\"{shown}\" is too large"), "use a smaller size"))
 }
 
+/// Reads `20%`. `shown` is what messages quote, see [`duration`].
+pub fn percent(text: &str, shown: &str) -> Result<Percent, QuantityError> {
+    let bad = || error(format!("\"{shown}\" is not a share"), "write whole percent: 20%");
+    let (number, sign) = match text.strip_suffix('%') {
+        Some(number) => (number.trim_end(), "%"),
+        None => (text, ""),
+    };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let hundredths = scaled(number, 100).filter(|_| is_number).ok_or_else(bad)?;
+    if sign.is_empty() {
+        // 0.2 is a fifth in most other tools; 20 is what people write here.
+        let meant = if number.contains('.') { hundredths } else { hundredths / 100 };
+        let example = if shown == text && (1..=100).contains(&meant) { meant } else { 20 };
+        return Err(error(format!("\"{shown}\" needs a %, e.g. {example}%"), "a share is written in whole percent"));
+    }
+    if !hundredths.is_multiple_of(100) {
+        return Err(error(format!("\"{shown}\" is not whole percent"), "write a whole number and a %: 20%"));
+    }
+    let percent = u8::try_from(hundredths / 100).ok().and_then(Percent::new);
+    percent.ok_or_else(|| error(format!("\"{shown}\" is more than all"), "the largest share is 100%"))
+}
+
 /// The shortest exact spelling that [`duration`] reads back.
 pub fn spell_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();
@@ -190,6 +212,34 @@ mod tests {
     }
 
     #[test]
+    fn shares_are_read_in_whole_percent() {
+        for (text, percent) in [("0%", 0), ("20%", 20), ("100 %", 100), ("007%", 7)] {
+            assert_eq!(super::percent(text, text).map(Percent::get), Ok(percent), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_share_shows_the_right_spelling() {
+        let cases = [
+            ("20", "\"20\" needs a %, e.g. 20%"),
+            ("0.2", "\"0.2\" needs a %, e.g. 20%"),
+            ("0.999", "\"0.999\" is not a share"),
+            ("900", "\"900\" needs a %, e.g. 20%"),
+            ("12.5%", "\"12.5%\" is not whole percent"),
+            ("101%", "\"101%\" is more than all"),
+            ("99999999999%", "\"99999999999%\" is more than all"),
+            ("-5%", "\"-5%\" is not a share"),
+            ("%", "\"%\" is not a share"),
+            ("", "\"\" is not a share"),
+            ("half", "\"half\" is not a share"),
+        ];
+        for (text, message) in cases {
+            assert_eq!(percent(text, text).unwrap_err().message, message);
+        }
+        assert_eq!(percent("30", "${SHARE}").unwrap_err().message, "\"${SHARE}\" needs a %, e.g. 20%");
+    }
+
+    #[test]
     fn a_wrong_size_shows_the_right_spelling() {
         let cases = [
             ("64", "\"64\" needs a unit, e.g. 64KiB", "units are"),
@@ -223,6 +273,7 @@ mod tests {
         fn no_text_makes_a_quantity_panic(text in ".{0,24}") {
             let _ = duration(&text, &text);
             let _ = size(&text, &text);
+            let _ = percent(&text, &text);
         }
     }
 }

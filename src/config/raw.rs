@@ -11,8 +11,10 @@ mod forms;
 /// The kinds of scalars, by what they should look like.
 pub mod kind;
 mod reading;
+mod resilience;
 
 pub use reading::{LATER_LISTENER_KEYS, LATER_SERVICE_KEYS};
+pub use resilience::{Backoff, Ejection, Health, Hedge, Retries, RetryBudget};
 
 /// A Portway configuration file.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
@@ -143,6 +145,16 @@ pub struct Service {
     pub protocol: Option<Scalar<kind::Protocol>>,
     /// How a backend is chosen. Default `least_requests`.
     pub balance: Option<Balance>,
+    /// How backends are probed: a path, an object, or `off`. Default off: what backends answer is all that counts.
+    pub health: Option<Switch<Health>>,
+    /// When a backend is taken out because of what it answers: an object, or `off`. Default: after 5 failures in a row.
+    pub ejection: Option<Switch<Ejection>>,
+    /// How long a new or recovered backend takes to get its full share of requests. Default 0s: it has it at once.
+    pub slow_start: Option<Scalar<kind::Duration>>,
+    /// What follows a failed attempt: the number of attempts after the first, an object, or `off`. Default 1.
+    pub retries: Option<Switch<Retries>>,
+    /// A second attempt while the first has not answered: `p95`, a duration, an object, or `off`. Default off.
+    pub hedge: Option<Switch<Hedge>>,
     /// The whole request, waiting and attempts included. Default 60s.
     pub timeout: Option<Scalar<kind::Duration>>,
     /// Timeouts of one attempt.
@@ -163,6 +175,8 @@ pub struct Service {
     pub compression: Option<Switch<Compression>>,
     /// Header fields set and removed on the way.
     pub headers: Option<Headers>,
+    /// How long a backend that was removed or drained may finish its requests. Default 30s.
+    pub drain: Option<Scalar<kind::Duration>>,
 }
 
 /// A route as it was typed.

@@ -42,6 +42,10 @@ pub enum Json {
     Bool,
     /// Text or `false`, for what `off` turns off.
     StringOrFalse,
+    /// A whole number or `false`, for what `off` turns off.
+    NumberOrFalse,
+    /// Text, true or false.
+    StringOrBool,
 }
 
 impl<K> Scalar<K> {
@@ -117,9 +121,10 @@ impl<K: Kind> Serialize for Scalar<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let as_number = self.typed.parse::<u64>().ok().filter(|number| number.to_string() == self.typed);
         match (K::JSON, as_number, self.typed.as_str()) {
-            (Json::Number, Some(number), _) => serializer.serialize_u64(number),
-            (Json::Bool, _, "true") => serializer.serialize_bool(true),
-            (Json::Bool | Json::StringOrFalse, _, "false") => serializer.serialize_bool(false),
+            (Json::Number | Json::NumberOrFalse, Some(number), _) => serializer.serialize_u64(number),
+            (Json::Bool | Json::StringOrBool, _, "true") => serializer.serialize_bool(true),
+            (Json::String | Json::Number, _, text) => serializer.serialize_str(text),
+            (_, _, "false") => serializer.serialize_bool(false),
             (_, _, text) => serializer.serialize_str(text),
         }
     }
@@ -136,20 +141,23 @@ impl<K: Kind> JsonSchema for Scalar<K> {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let words = K::WORDS;
+        let variable = json_schema!({ "type": "string", "pattern": "\\$\\{" });
+        let number = json_schema!({ "type": "integer", "minimum": 0 });
+        let pattern = json_schema!({ "type": "string", "pattern": format!("{}|\\$\\{{", K::PATTERN) });
         let text = match (K::PATTERN, words.is_empty()) {
             ("", true) => json_schema!({ "type": "string" }),
-            (pattern, true) => json_schema!({ "type": "string", "pattern": format!("{pattern}|\\$\\{{") }),
-            _ => json_schema!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": "\\$\\{" }] }),
+            ("", false) => json_schema!({ "anyOf": [{ "enum": words }, variable] }),
+            (_, true) => pattern,
+            (_, false) => json_schema!({ "anyOf": [{ "enum": words }, pattern] }),
         };
-        let variable = json_schema!({ "type": "string", "pattern": "\\$\\{" });
         match K::JSON {
             Json::String => text,
-            Json::Number if words.is_empty() => {
-                json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, variable] })
-            }
-            Json::Number => json_schema!({ "anyOf": [{ "type": "integer", "minimum": 0 }, text] }),
+            Json::Number if words.is_empty() && K::PATTERN.is_empty() => json_schema!({ "anyOf": [number, variable] }),
+            Json::Number => json_schema!({ "anyOf": [number, text] }),
             Json::Bool => json_schema!({ "anyOf": [{ "type": "boolean" }, variable] }),
             Json::StringOrFalse => json_schema!({ "anyOf": [text, { "const": false }] }),
+            Json::NumberOrFalse => json_schema!({ "anyOf": [number, text, { "const": false }] }),
+            Json::StringOrBool => json_schema!({ "anyOf": [text, { "type": "boolean" }] }),
         }
     }
 }

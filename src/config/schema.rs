@@ -40,7 +40,17 @@ pub fn or_log_format(schema: &mut Schema) {
     or(schema, json!({ "enum": ["json", "combined"] }));
 }
 
-/// Compression: `true` stands for its defaults.
+/// A mapping that one whole number can stand for.
+pub fn or_count(schema: &mut Schema) {
+    or(schema, json!({ "anyOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "\\$\\{" }] }));
+}
+
+/// Hedging: when it starts can stand for it, and `true` for its default.
+pub fn or_hedge(schema: &mut Schema) {
+    or(schema, json!({ "anyOf": [{ "enum": ["p95", true] }, { "type": "string" }] }));
+}
+
+/// A mapping of which `true` stands for the defaults.
 pub fn or_true(schema: &mut Schema) {
     or(schema, json!({ "const": true }));
 }
@@ -101,7 +111,8 @@ mod tests {
         let (mut sources, mut report) = (Sources::default(), Report::default());
         let file = sources.add("reference.yaml", REFERENCE.to_owned());
         // Keys that stand there as comments because they exclude their neighbours.
-        let text = REFERENCE.replace("# cookie: session", "cookie: session").replace("# query: user", "query: user");
+        let alone = ["cookie: session", "query: user", "tcp: true", "grpc: shop"];
+        let text = alone.iter().fold(REFERENCE.to_owned(), |text, key| text.replace(&format!("# {key}"), key));
         let tree = tree::parse(file, &text, &mut report).expect("the reference is YAML");
         let mut used = BTreeSet::new();
         collect_used(&schema, &schema, &tree, &mut used);

@@ -1,6 +1,8 @@
 //! The configuration in its long form, for `config show`: what was typed, and on request what is in force where nothing was.
 //! Promises YAML that reads back as the same configuration, and `${VAR}` in place of every value that came from outside.
 
+use std::ops::RangeInclusive;
+
 use super::checked;
 use super::raw::{self, Balance, HashField, HashKey, RouteForm, Switch};
 use super::scalar::Scalar;
@@ -125,6 +127,16 @@ fn fill_service(service: &mut raw::Service, checked: &checked::Service) {
     }
     or(&mut service.protocol, "auto");
     service.balance.get_or_insert_with(|| balance(&checked.balance));
+    fill_health(service.health.get_or_insert(Switch::Off), checked.health.as_ref());
+    fill_ejection(
+        service.ejection.get_or_insert_with(|| Switch::On(raw::Ejection::default())),
+        checked.ejection.as_ref(),
+    );
+    or(&mut service.slow_start, spell_duration(checked.slow_start));
+    fill_retries(service.retries.get_or_insert_with(|| Switch::On(raw::Retries::default())), &checked.retries);
+    if let Switch::On(hedge) = service.hedge.get_or_insert(Switch::Off) {
+        or(&mut hedge.after, "p95");
+    }
     or(&mut service.timeout, spell_duration(checked.timeout));
     let timeouts = service.timeouts.get_or_insert_default();
     or(&mut timeouts.connect, spell_duration(checked.timeouts.connect));
@@ -143,6 +155,55 @@ fn fill_service(service: &mut raw::Service, checked: &checked::Service) {
     or(&mut buffer.response, checked.buffer.response);
     or(&mut service.max_body, checked.max_body);
     fill_filters(service, &checked.filters);
+    or(&mut service.drain, spell_duration(checked.drain));
+}
+
+/// `host` stays as it was typed: that of a route may have come from a variable.
+fn fill_health(health: &mut Switch<raw::Health>, checked: Option<&checked::Health>) {
+    let (Switch::On(health), Some(checked)) = (health, checked) else { return };
+    or(&mut health.every, spell_duration(checked.every));
+    or(&mut health.timeout, spell_duration(checked.timeout));
+    or(&mut health.healthy_after, checked.healthy_after);
+    or(&mut health.unhealthy_after, checked.unhealthy_after);
+    if let checked::Probe::Http(_) = checked.probe {
+        let spell = |statuses: &RangeInclusive<u16>| format!("{}-{}", statuses.start(), statuses.end());
+        health.expect.get_or_insert_with(|| checked.expect.iter().map(|range| Scalar::made(spell(range))).collect());
+    }
+    or(
+        &mut health.initial,
+        match checked.initial {
+            checked::Initial::Up => "up",
+            checked::Initial::Down => "down",
+        },
+    );
+}
+
+fn fill_ejection(ejection: &mut Switch<raw::Ejection>, checked: Option<&checked::Ejection>) {
+    let (Switch::On(ejection), Some(checked)) = (ejection, checked) else { return };
+    or(&mut ejection.consecutive, checked.consecutive.map_or("off".to_owned(), |count| count.to_string()));
+    or(&mut ejection.success_rate, checked.success_rate.map_or("off".to_owned(), |share| share.to_string()));
+    or(&mut ejection.base, spell_duration(checked.base));
+    or(&mut ejection.max, spell_duration(checked.max));
+    or(&mut ejection.max_ejected, checked.max_ejected);
+}
+
+fn fill_retries(retries: &mut Switch<raw::Retries>, checked: &checked::Retries) {
+    let Switch::On(retries) = retries else { return };
+    or(&mut retries.attempts, checked.attempts);
+    retries.when.get_or_insert_with(|| vec![Scalar::made("connection")]);
+    let budget = retries.budget.get_or_insert_default();
+    or(&mut budget.ratio, checked.budget.ratio);
+    or(&mut budget.per_second, checked.budget.per_second);
+    let backoff = retries.backoff.get_or_insert_default();
+    or(&mut backoff.base, spell_duration(checked.backoff.base));
+    or(&mut backoff.max, spell_duration(checked.backoff.max));
+    or(
+        &mut retries.other_backend,
+        match checked.other_backend {
+            checked::OtherBackend::Preferred => "preferred",
+            checked::OtherBackend::Required => "required",
+        },
+    );
 }
 
 fn fill_route(form: &mut RouteForm, checked: &checked::Route) {

@@ -15,13 +15,14 @@ use crate::units::Percent;
 pub struct Health {
     /// What is asked.
     pub probe: Probe,
-    /// The `Host` of an HTTP probe; `None` is the host of the service's first route that names one, else the address.
+    /// The `Host` of an HTTP probe, the `:authority` of a gRPC probe: typed, or that of the service's first route that
+    /// names one. `None` is the backend's address. Always `None` for TCP.
     pub host: Option<HeaderValue>,
-    /// Further fields of an HTTP probe.
+    /// Further fields of an HTTP or gRPC probe. Values from variables are marked sensitive: no debug output shows them.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Between two probes of one backend while its verdict is settled.
     pub every: Duration,
-    /// How long one probe may take.
+    /// How long one probe may take; at most `every`.
     pub timeout: Duration,
     /// Passed probes in a row that make a backend healthy.
     pub healthy_after: NonZeroU32,

@@ -39,6 +39,33 @@ pub enum Workers {}
 /// A whole number, or `unlimited`.
 pub enum Cap {}
 
+/// A whole number, or `off`.
+pub enum CountOrOff {}
+
+/// A share with its `%`.
+pub enum Percent {}
+
+/// A share with its `%`, or `off`.
+pub enum PercentOrOff {}
+
+/// A status, or a range of them.
+pub enum Statuses {}
+
+/// What is worth another attempt.
+pub enum Outcome {}
+
+/// Whether a retry must go elsewhere.
+pub enum OtherBackend {}
+
+/// What a gRPC probe asks for.
+pub enum Grpc {}
+
+/// What a backend is before its first probe.
+pub enum Initial {}
+
+/// When a second attempt starts.
+pub enum HedgeAfter {}
+
 /// Yes or no.
 pub enum Flag {}
 
@@ -118,6 +145,57 @@ impl Kind for Cap {
     const EXPECTED: &'static str = "a whole number, or unlimited";
     const WORDS: &'static [&'static str] = &["unlimited"];
     const JSON: Json = Json::Number;
+}
+
+impl Kind for CountOrOff {
+    const EXPECTED: &'static str = "a whole number, or off";
+    const WORDS: &'static [&'static str] = &["off"];
+    const JSON: Json = Json::NumberOrFalse;
+}
+
+impl Kind for Percent {
+    const EXPECTED: &'static str = "a share such as 20%";
+    const PATTERN: &'static str = r"^[0-9]+ *%$";
+}
+
+impl Kind for PercentOrOff {
+    const EXPECTED: &'static str = "a share such as 80%, or off";
+    const PATTERN: &'static str = r"^[0-9]+ *%$|^off$";
+    const JSON: Json = Json::StringOrFalse;
+}
+
+impl Kind for Statuses {
+    const EXPECTED: &'static str = "a status such as 200, or a range such as 200-399 or 2xx";
+    const PATTERN: &'static str = r"^[1-5](xx|[0-9]{2}(-[1-5][0-9]{2})?)$";
+    const JSON: Json = Json::Number;
+}
+
+impl Kind for Outcome {
+    const EXPECTED: &'static str = "connection, timeout, invalid_response, or statuses such as 503, 5xx or 502-504";
+    const WORDS: &'static [&'static str] = &["connection", "timeout", "invalid_response"];
+    const PATTERN: &'static str = r"^[45](xx|[0-9]{2}(-[45][0-9]{2})?)$";
+    const JSON: Json = Json::Number;
+}
+
+impl Kind for OtherBackend {
+    const EXPECTED: &'static str = "preferred or required";
+    const WORDS: &'static [&'static str] = &["preferred", "required"];
+}
+
+impl Kind for Grpc {
+    const EXPECTED: &'static str = "true, or the name of a service";
+    const JSON: Json = Json::StringOrBool;
+}
+
+impl Kind for Initial {
+    const EXPECTED: &'static str = "up or down";
+    const WORDS: &'static [&'static str] = &["up", "down"];
+}
+
+impl Kind for HedgeAfter {
+    const EXPECTED: &'static str = "p95, or a duration such as 100ms";
+    const WORDS: &'static [&'static str] = &["p95"];
+    const PATTERN: &'static str = <Duration as Kind>::PATTERN;
 }
 
 impl Kind for Flag {

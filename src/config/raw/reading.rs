@@ -6,20 +6,7 @@ use crate::config::decode::{Decode, Decoder, Keys};
 use crate::config::tree::{Node, Value};
 
 /// Keys of a service that later versions bring.
-pub const LATER_SERVICE_KEYS: &[&str] = &[
-    "health",
-    "ejection",
-    "slow_start",
-    "retries",
-    "sticky",
-    "autoscale",
-    "docker",
-    "container",
-    "drain",
-    "tls",
-    "swarm",
-    "kubernetes",
-];
+pub const LATER_SERVICE_KEYS: &[&str] = &["sticky", "autoscale", "docker", "container", "tls", "swarm", "kubernetes"];
 /// Keys of a listener that later versions bring.
 pub const LATER_LISTENER_KEYS: &[&str] = &["tls", "proxy_protocol"];
 /// Keys that say where the backends of a service come from. A service has exactly one.
@@ -70,6 +57,11 @@ impl Decode for Service {
                 backends: keys.get("backends").or_else(|| unreadable_source(keys)),
                 protocol: keys.get("protocol"),
                 balance: keys.get("balance"),
+                health: keys.get("health"),
+                ejection: keys.get("ejection"),
+                slow_start: keys.get("slow_start"),
+                retries: keys.get("retries"),
+                hedge: keys.get("hedge"),
                 timeout: keys.get("timeout"),
                 timeouts: keys.get("timeouts"),
                 max_in_flight: keys.get("max_in_flight"),
@@ -80,6 +72,7 @@ impl Decode for Service {
                 cors: keys.get("cors"),
                 compression: keys.get("compression"),
                 headers: keys.get("headers"),
+                drain: keys.get("drain"),
             }
         })
     }

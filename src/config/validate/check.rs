@@ -14,7 +14,7 @@ use crate::config::quantity;
 use crate::config::raw::kind;
 use crate::config::scalar::{Kind, Scalar};
 use crate::config::source::Span;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, Percent};
 
 /// Largest compiled regular expression, in bytes: the default of the crate is ten times that, per route.
 const REGEX_BYTES_MAX: usize = 1024 * 1024;
@@ -121,6 +121,49 @@ impl Check<'_> {
         number
     }
 
+    /// A share, or `default` if it was left out or is wrong.
+    pub(crate) fn percent<K: Kind>(&mut self, field: &Option<Scalar<K>>, default: Percent, zero: Zero) -> Percent {
+        let Some(scalar) = field else { return default };
+        match quantity::percent(scalar.value(), scalar.shown()) {
+            Ok(percent) if percent.get() == 0 && zero == Zero::Rejected => {
+                let message = format!("\"{}\" is not between 1% and 100%", scalar.shown());
+                self.error(scalar.span(), message, format!("write a share such as {default}"));
+            }
+            Ok(percent) => return percent,
+            Err(error) => {
+                self.error(scalar.span(), error.message, error.help);
+            }
+        }
+        default
+    }
+
+    /// A status or a range of them: `503`, `5xx`, `502-504`.
+    pub(crate) fn statuses<K: Kind>(&mut self, scalar: &Scalar<K>) -> Option<RangeInclusive<u16>> {
+        let text = scalar.value();
+        let class = text.len() == 3 && text.as_bytes()[1..].eq_ignore_ascii_case(b"xx");
+        let (first, last) = match text.split_once('-') {
+            _ if class => (status(&format!("{}00", &text[..1])), status(&format!("{}99", &text[..1]))),
+            Some((first, last)) => (status(first.trim()), status(last.trim())),
+            None => (status(text), status(text)),
+        };
+        match first.zip(last) {
+            Some((first, last)) if first <= last => return Some(first..=last),
+            Some((first, last)) => {
+                let message = format!("\"{}\" runs backwards", scalar.shown());
+                let help = match scalar.has_variables() {
+                    true => "write the lower status first".to_owned(),
+                    false => format!("write it as {last}-{first}"),
+                };
+                self.error(scalar.span(), message, help);
+            }
+            None => {
+                let message = format!("\"{}\" is not a status", scalar.shown());
+                self.error(scalar.span(), message, "write one such as 200, or a range such as 200-399 or 2xx");
+            }
+        }
+        None
+    }
+
     /// `true` or `false`.
     pub(crate) fn flag(&mut self, field: &Option<Scalar<kind::Flag>>) -> bool {
         let Some(scalar) = field else { return false };
@@ -195,11 +238,26 @@ impl Check<'_> {
 
     /// The value of a header field.
     pub(crate) fn header_value<K: Kind>(&mut self, scalar: &Scalar<K>) -> Option<HeaderValue> {
-        let parsed = HeaderValue::from_str(scalar.value().trim()).ok();
-        if parsed.is_none() {
-            let message = format!("\"{}\" cannot be the value of a header field", scalar.shown());
-            self.error(scalar.span(), message, "visible ASCII characters and spaces only, on one line");
+        let mut parsed = HeaderValue::from_str(scalar.value().trim()).ok();
+        match &mut parsed {
+            // What came from outside is often a secret: so that no debug output holds it.
+            Some(value) => value.set_sensitive(scalar.has_variables()),
+            None => {
+                let message = format!("\"{}\" cannot be the value of a header field", scalar.shown());
+                self.error(scalar.span(), message, "visible ASCII characters and spaces only, on one line");
+            }
         }
         parsed
     }
+}
+
+/// Whether a setting that can be turned off is.
+pub(crate) fn is_off<K: Kind>(field: &Option<Scalar<K>>) -> bool {
+    field.as_ref().is_some_and(|scalar| matches!(scalar.value(), "off" | "false"))
+}
+
+/// Three digits, 100 to 599. RFC 9110 §15.
+fn status(text: &str) -> Option<u16> {
+    let is_number = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|status| is_number && (100..600).contains(status))
 }

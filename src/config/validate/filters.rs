@@ -107,7 +107,8 @@ fn edit(raw: Option<&raw::HeaderEdit>, check: &mut Check<'_>) -> HeaderEdit {
     edit
 }
 
-fn editable(name: &str, shown: &str, span: Span, check: &mut Check<'_>) -> Option<HeaderName> {
+/// The name of a field that may be set or removed.
+pub(super) fn editable(name: &str, shown: &str, span: Span, check: &mut Check<'_>) -> Option<HeaderName> {
     let name = check.header_name(name, shown, span)?;
     if FRAMING.contains(&name) {
         let message = format!("`{name}` belongs to the connection, not to the message");

@@ -18,13 +18,15 @@ mod address;
 mod backends;
 mod check;
 mod filters;
+mod inherit;
 mod listeners;
 mod path;
+mod resilience;
 mod routes;
 mod services;
 
+pub(crate) use inherit::inherit;
 pub(crate) use routes::split_short;
-pub(crate) use services::inherit;
 
 /// Most workers: one per core of the largest machines there are.
 const WORKERS_MAX: u32 = 1_024;
@@ -96,8 +98,7 @@ fn limits(raw: Option<&raw::Limits>, check: &mut Check<'_>) -> checked::Limits {
         check.error(scalar.span(), message, "most servers take 8KiB to 64KiB");
         header_bytes = defaults::LIMIT_HEADER_BYTES;
     }
-    let is_off = raw.min_body_rate.as_ref().is_some_and(|scalar| matches!(scalar.value(), "off" | "false"));
-    let min_body_rate = match is_off {
+    let min_body_rate = match check::is_off(&raw.min_body_rate) {
         true => None,
         false => Some(check.size(&raw.min_body_rate, defaults::LIMIT_MIN_BODY_RATE, Zero::Rejected)),
     };

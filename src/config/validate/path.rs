@@ -1,6 +1,8 @@
 //! Hosts and paths of routes as they are written.
 //! Promises that what it accepts can be matched byte for byte against a request. Knows no other condition.
 
+use http::uri::PathAndQuery;
+
 use super::check::Check;
 use crate::config::checked::HostMatch;
 use crate::config::scalar::{Kind, Scalar};
@@ -43,6 +45,35 @@ fn is_dns_name(name: &str) -> bool {
         !label.is_empty() && label.len() <= 63 && label.bytes().all(is_label_char)
     };
     name.len() <= 253 && name.split('.').all(is_label)
+}
+
+/// A host as a `Host` header has it: a name or an address, perhaps with a port.
+pub(crate) fn is_host_header(text: &str) -> bool {
+    let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
+    let host = match text.rsplit_once(':') {
+        Some((host, port)) if is_port(port) => host,
+        _ => text,
+    };
+    is_ipv6(host) || is_dns_name(host)
+}
+
+/// The path of a probe, perhaps with a query.
+pub(crate) fn of_probe<K: Kind>(scalar: &Scalar<K>, check: &mut Check<'_>) -> Option<String> {
+    let path = scalar.value();
+    let (message, help) = match path {
+        "true" | "on" | "yes" => ("does not say what to ask", "write a path such as /healthz".to_owned()),
+        "tcp" | "grpc" => ("is not the path of a probe", format!("write {{ {path}: true }}")),
+        _ if path.contains("://") => ("has a scheme", "write the path alone, and `host:` beside it".to_owned()),
+        _ if !path.starts_with('/') => ("does not begin with a slash", format!("write it as /{path}")),
+        _ if path.contains('#') => ("has a fragment", "no request has one; leave it out".to_owned()),
+        _ if !path.bytes().all(|byte| byte.is_ascii_graphic()) || path.parse::<PathAndQuery>().is_err() => {
+            ("has characters that a request cannot", "percent-encode them, such as %20 for a space".to_owned())
+        }
+        _ => return Some(path.to_owned()),
+    };
+    let help = if scalar.has_variables() { "write one such as /healthz".to_owned() } else { help };
+    check.error(scalar.span(), format!("\"{}\" {message}", scalar.shown()), help);
+    None
 }
 
 /// Where `path` begins in the text of the scalar, for the caret.

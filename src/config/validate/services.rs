@@ -4,10 +4,9 @@
 use std::collections::HashMap;
 
 use super::check::{Check, Zero};
-use super::{backends, filters, listeners, routes};
-use crate::config::checked::{
-    Balance, Buffer, Ejection, HashKey, KeepAlive, Queue, Retries, Route, Service, Source, Timeouts,
-};
+use super::inherit::inherit;
+use super::{backends, filters, listeners, resilience, routes};
+use crate::config::checked::{Balance, Buffer, HashKey, KeepAlive, Queue, Route, Service, Source, Timeouts};
 use crate::config::decode::Name;
 use crate::config::defaults;
 use crate::config::raw;
@@ -84,6 +83,7 @@ fn service(
     listeners::protocol(&raw.protocol, check);
     let service = Service {
         name: name?,
+        health: resilience::health(raw.health.as_ref(), &routes, check),
         routes,
         source,
         balance: balance(raw.balance.as_ref(), check),
@@ -95,57 +95,15 @@ fn service(
         buffer: buffer(raw.buffer.unwrap_or_default(), check),
         max_body: check.size(&raw.max_body, defaults::MAX_BODY, Zero::Rejected),
         filters: filters::filters(raw.cors.as_ref(), raw.compression.as_ref(), raw.headers.as_ref(), check),
-        health: None,
-        ejection: Some(Ejection::default()),
-        slow_start: defaults::SLOW_START,
-        retries: Retries::default(),
-        hedge: None,
-        drain: defaults::DRAIN,
+        ejection: resilience::ejection(raw.ejection.as_ref(), check),
+        slow_start: check.duration(&raw.slow_start, defaults::SLOW_START, Zero::Allowed),
+        retries: resilience::retries(raw.retries.as_ref(), check),
+        hedge: resilience::hedge(raw.hedge.as_ref(), check),
+        drain: check.duration(&raw.drain, defaults::DRAIN, Zero::Allowed),
     };
     warn_of_unused_queue(&named.value, &service, check);
+    resilience::warn_of_what_never_happens(raw.retries.as_ref(), raw.hedge.as_ref(), &service, check);
     Some(service)
-}
-
-/// Fills what a service leaves out from `defaults`.
-///
-/// `timeouts`, `queue`, `keepalive` and `buffer` are filled key by key: each of their keys stands alone. What only makes
-/// sense as a whole (`balance`, `cors`, `compression`, `headers`) is taken as a whole.
-pub(crate) fn inherit(service: &mut raw::Service, from: &raw::Service) {
-    fn or<T: Clone>(field: &mut Option<T>, from: &Option<T>) {
-        if field.is_none() {
-            field.clone_from(from);
-        }
-    }
-    or(&mut service.protocol, &from.protocol);
-    or(&mut service.balance, &from.balance);
-    or(&mut service.timeout, &from.timeout);
-    or(&mut service.max_in_flight, &from.max_in_flight);
-    or(&mut service.max_body, &from.max_body);
-    or(&mut service.cors, &from.cors);
-    or(&mut service.compression, &from.compression);
-    or(&mut service.headers, &from.headers);
-    if let Some(from) = &from.timeouts {
-        let timeouts = service.timeouts.get_or_insert_default();
-        or(&mut timeouts.connect, &from.connect);
-        or(&mut timeouts.response, &from.response);
-        or(&mut timeouts.idle, &from.idle);
-    }
-    if let Some(from) = &from.queue {
-        let queue = service.queue.get_or_insert_default();
-        or(&mut queue.size, &from.size);
-        or(&mut queue.timeout, &from.timeout);
-    }
-    if let Some(from) = &from.keepalive {
-        let keepalive = service.keepalive.get_or_insert_default();
-        or(&mut keepalive.idle, &from.idle);
-        or(&mut keepalive.max_age, &from.max_age);
-        or(&mut keepalive.max_requests, &from.max_requests);
-    }
-    if let Some(from) = &from.buffer {
-        let buffer = service.buffer.get_or_insert_default();
-        or(&mut buffer.request, &from.request);
-        or(&mut buffer.response, &from.response);
-    }
 }
 
 fn routes_of(
