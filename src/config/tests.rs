@@ -17,6 +17,7 @@ use crate::units::{ByteSize, HostPort};
 
 mod hostile;
 mod messages;
+mod resilience;
 
 const EXAMPLES: [(&str, &str); 3] = [
     ("minimal.yaml", include_str!("../../config/minimal.yaml")),
@@ -326,6 +327,23 @@ fn a_value_from_the_environment_is_never_printed() {
         "queue: { size",
         "timeouts: { idle",
         "keepalive: { max_requests",
+        "health",
+        "health: { tcp",
+        "health: { path: /p, every",
+        "health: { path: /p, host",
+        "health: { path: /p, expect",
+        "health: { path: /p, initial",
+        "ejection: { consecutive",
+        "ejection: { success_rate",
+        "ejection: { max",
+        "retries",
+        "retries: { when",
+        "retries: { budget",
+        "retries: { backoff",
+        "retries: { other_backend",
+        "hedge",
+        "slow_start",
+        "drain",
         "cors: { origins",
         "cors: { methods",
         "cors: { credentials",
@@ -413,6 +431,19 @@ fn any_line() -> impl Strategy<Value = String> {
             "cors: { origins: [\"https://a.example\"], credentials: true }",
             "headers: { request: { set: { x-a: \"$$1: ${SECRET}\", x-b: \"off\" } } }",
             "queue: { size: 0 }",
+            "health: /healthz",
+            "health: { tcp: true, initial: down }",
+            "health: { grpc: a.B, headers: { x-a: \"${SECRET}\" }, every: 500ms }",
+            "health: off",
+            "ejection: { consecutive: off, success_rate: 80%, base: 1s }",
+            "ejection: off",
+            "retries: 3",
+            "retries: { when: [connection, 503, 502-504], backoff: 1s, budget: { per_second: 0 } }",
+            "retries: off",
+            "hedge: p95",
+            "hedge: 100ms",
+            "slow_start: 20s",
+            "drain: 0s",
             "protocol: http1",
             "x-note: { any: thing }",
         ])

@@ -79,7 +79,8 @@ fn probe(raw: &raw::Health, check: &mut Check<'_>) -> Option<Probe> {
         return grpc_service(scalar, check).map(Probe::Grpc);
     }
     // What was typed but could not be read was reported where it stands.
-    let turned_off = raw.tcp.as_ref().map(Scalar::span).or(raw.grpc.as_ref().map(Scalar::span));
+    let tcp_off = raw.tcp.as_ref().filter(|tcp| tcp.value() == "false").map(Scalar::span);
+    let turned_off = tcp_off.or(raw.grpc.as_ref().map(Scalar::span));
     if let Some(span) = raw.lacks_probe_at.or(turned_off) {
         check.error(span, "this does not say what to ask", "add `path: /healthz`, `tcp: true` or `grpc: true`");
     }
@@ -187,7 +188,7 @@ pub(super) fn ejection(raw: Option<&Switch<raw::Ejection>>, check: &mut Check<'_
         max,
         max_ejected: check.percent(&raw.max_ejected, defaults::EJECTION_MAX_EJECTED, Zero::Rejected),
     };
-    if let (Some(scalar), None, None) = (&raw.consecutive, ejection.consecutive, ejection.success_rate) {
+    if let (Some(scalar), true, None) = (&raw.consecutive, is_off(&raw.consecutive), ejection.success_rate) {
         let message = "nothing takes a backend out: neither `consecutive` nor `success_rate` is set";
         check.report.warning(scalar.span(), message, "set one of them, or write `ejection: off`");
     }
