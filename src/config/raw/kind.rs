@@ -166,14 +166,14 @@ impl Kind for PercentOrOff {
 
 impl Kind for Statuses {
     const EXPECTED: &'static str = "a status such as 200, or a range such as 200-399 or 2xx";
-    const PATTERN: &'static str = r"^[1-5](xx|[0-9]{2}(-[1-5][0-9]{2})?)$";
+    const PATTERN: &'static str = r"^[1-5]([xX]{2}|[0-9]{2}(-[1-5][0-9]{2})?)$";
     const JSON: Json = Json::Number;
 }
 
 impl Kind for Outcome {
     const EXPECTED: &'static str = "connection, timeout, invalid_response, or statuses such as 503, 5xx or 502-504";
     const WORDS: &'static [&'static str] = &["connection", "timeout", "invalid_response"];
-    const PATTERN: &'static str = r"^[45](xx|[0-9]{2}(-[45][0-9]{2})?)$";
+    const PATTERN: &'static str = r"^[45]([xX]{2}|[0-9]{2}(-[45][0-9]{2})?)$";
     const JSON: Json = Json::Number;
 }
 
