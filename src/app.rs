@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use crate::admin::{self, Resources};
 use crate::config::checked::{Accept, Config};
+use crate::control::health::Prober;
+use crate::control::health::findings::Findings;
 use crate::control::resolve::Resolver;
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
@@ -75,6 +77,7 @@ pub struct App {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
+    findings: Arc<Findings>,
     log: Option<Arc<AccessLog>>,
     admin: Option<admin::Server>,
     listeners: Vec<Arc<ListenerContext>>,
@@ -131,6 +134,7 @@ impl App {
             registry,
             metrics,
             events: Arc::new(Events::new()),
+            findings: Arc::default(),
             log,
             admin,
             listeners: contexts,
@@ -199,6 +203,9 @@ impl App {
             });
         }
         tasks.spawn(overview.watch());
+        // Before the names are resolved: addresses need not wait for them, and a name is probed as soon as it has one.
+        let prober = Prober::new(self.metrics.clone(), self.events.clone(), self.findings.clone());
+        tasks.spawn(prober.run(self.store.clone()));
         let mut resolver = Resolver::new(self.registry.clone(), self.metrics.clone());
         resolver.round(&self.store).await;
         drop(names);

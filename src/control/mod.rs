@@ -1,4 +1,5 @@
 //! Loops that write the runtime view, on the control thread: what changes without a request.
 //! They promise never to touch the data plane but through `runtime`. They serve nothing.
 
+pub mod health;
 pub mod resolve;

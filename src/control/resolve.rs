@@ -76,6 +76,7 @@ impl Resolver {
             let (backends, unresolved) = (members.backends.len(), members.unresolved.len());
             if members.install(service, &self.registry) {
                 tracing::info!(service = %service.name, backends, unresolved, "backends resolved");
+                store.note_change();
             }
         }
     }

@@ -7,6 +7,7 @@ pub mod forwarded;
 pub mod framing;
 pub mod head_guard;
 pub mod headers;
+pub mod leaving;
 pub mod local_reply;
 pub mod survey;
 pub mod upgrade;

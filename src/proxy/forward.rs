@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::ResponseBody;
+use crate::http::leaving;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::body::ProxyBody;
@@ -26,6 +27,7 @@ use crate::proxy::tunnel::Tunnel;
 use crate::proxy::upstream::{Deadline, SendFailure, Upstream};
 use crate::runtime::group::{Unavailable, Wish};
 use crate::runtime::service::{Lease, Service};
+use crate::runtime::standing::Reason;
 
 /// Forwards a request to its service and returns the head of the response; the body follows through the connection.
 pub(crate) async fn run(
@@ -181,6 +183,10 @@ impl Delivery<'_> {
         self.exchange.waits.ttfb = Some(now.since(self.exchange.started));
         let (mut head, incoming) = response.into_parts();
         upstream.note_response(&head.headers);
+        if leaving::is_leaving(status, &head.headers) {
+            self.leave_alone();
+            head.headers.remove(leaving::DRAIN);
+        }
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return self.upgraded(upstream, head, upgrade).await;
         }
@@ -204,6 +210,14 @@ impl Delivery<'_> {
             }
         };
         Ok(Response::from_parts(head, body))
+    }
+
+    /// The backend asked to be left alone: it takes nothing more until control says otherwise.
+    #[cold]
+    fn leave_alone(&self) {
+        if self.attempt.backend().standing.add(Reason::Leaving) {
+            self.exchange.connection.worker.store.note_change();
+        }
     }
 
     /// Keeps the raw upstream connection for the tunnel that begins when the 101 is sent.

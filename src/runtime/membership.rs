@@ -4,10 +4,11 @@
 
 use std::sync::Arc;
 
-use crate::config::checked::{self, Source};
+use crate::config::checked::{self, Initial, Source};
 use crate::runtime::backend::Backend;
 use crate::runtime::registry::Registry;
 use crate::runtime::service::Service;
+use crate::runtime::standing::Reason;
 use crate::units::{HostPort, Weight};
 
 /// The backends that a service should have.
@@ -33,7 +34,7 @@ impl Members {
                 members.unresolved.push(entry.address.clone());
             }
             for address in addresses {
-                let backend = registry.backend(&declared.name, address);
+                let backend = registry.backend_from(&declared.name, address, |new| begin(new, declared));
                 // Two names may lead to one address: it is one backend.
                 if members.backends.iter().all(|(member, _)| member.id != backend.id) {
                     members.backends.push((backend, entry.weight));
@@ -60,5 +61,12 @@ impl Members {
         let stay: Vec<_> = self.backends.iter().map(|(backend, _)| backend.clone()).collect();
         service.set_members(self.backends, self.unresolved);
         registry.retain(&service.name, &stay);
+    }
+}
+
+/// What a new backend is before anybody knows it: with `initial: down` it waits for its first passed probe.
+fn begin(backend: &Backend, declared: &checked::Service) {
+    if declared.health.as_ref().is_some_and(|health| health.initial == Initial::Down) {
+        backend.standing.add(Reason::Unhealthy);
     }
 }

@@ -2,11 +2,12 @@
 //! It promises one object per (service, address) at any time. Only the control plane calls it.
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::runtime::backend::Backend;
+use crate::runtime::standing::Reason;
 use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::{HostPort, ServiceName};
 
@@ -16,21 +17,37 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     backends: Mutex<HashMap<(ServiceName, SocketAddr), Arc<Backend>>>,
     resolved: Mutex<HashMap<HostPort, BTreeSet<SocketAddr>>>,
+    /// What people took out, whether it is a member at the moment or not. Only people make it longer.
+    drained: Mutex<HashSet<(ServiceName, SocketAddr)>>,
 }
 
 impl Registry {
     /// An empty registry whose backends count in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, backends: Mutex::default(), resolved: Mutex::default() }
+        Self { metrics, backends: Mutex::default(), resolved: Mutex::default(), drained: Mutex::default() }
     }
 
     /// The backend of `service` at `address`: the one that is known, or a new one.
     pub fn backend(&self, service: &ServiceName, address: SocketAddr) -> Arc<Backend> {
+        self.backend_from(service, address, |_| ())
+    }
+
+    /// The same; a new one goes through `begin` before anybody else sees it.
+    pub fn backend_from(
+        &self,
+        service: &ServiceName,
+        address: SocketAddr,
+        begin: impl FnOnce(&Backend),
+    ) -> Arc<Backend> {
         match self.lock().entry((service.clone(), address)) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(place) => {
                 let metrics = self.metrics.backend(service, &address.to_string());
                 let backend = Backend::new(service.clone(), address, metrics);
+                if self.people().contains(&(service.clone(), address)) {
+                    backend.standing.add(Reason::Drained);
+                }
+                begin(&backend);
                 self.watch(&backend);
                 place.insert(backend).clone()
             }
@@ -55,6 +72,23 @@ impl Registry {
         });
     }
 
+    /// Takes the backend at `address` out for as long as the process lives, over reloads and absences; the backend if it
+    /// is there now.
+    pub fn drain(&self, service: &ServiceName, address: SocketAddr) -> Option<Arc<Backend>> {
+        let key = (service.clone(), address);
+        self.people().insert(key.clone());
+        let known = self.lock().get(&key).cloned();
+        if let Some(backend) = &known {
+            backend.standing.add(Reason::Drained);
+        }
+        known
+    }
+
+    /// Forgets that a person took it out; tells whether one had. Its standing is left to the caller, who knows its ramp.
+    pub fn undrain(&self, service: &ServiceName, address: SocketAddr) -> bool {
+        self.people().remove(&(service.clone(), address))
+    }
+
     /// The last addresses that `name` was found to have.
     pub fn addresses(&self, name: &HostPort) -> Vec<SocketAddr> {
         self.names().get(name).into_iter().flatten().copied().collect()
@@ -63,6 +97,10 @@ impl Registry {
     /// Notes what `name` was found to have.
     pub fn note_addresses(&self, name: HostPort, addresses: BTreeSet<SocketAddr>) {
         self.names().insert(name, addresses);
+    }
+
+    fn people(&self) -> MutexGuard<'_, HashSet<(ServiceName, SocketAddr)>> {
+        self.drained.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn names(&self) -> MutexGuard<'_, HashMap<HostPort, BTreeSet<SocketAddr>>> {
@@ -106,6 +144,22 @@ mod tests {
         registry.retain(&name, &[]);
         drop(backend);
         assert!(!metrics.render().contains(series));
+    }
+
+    #[test]
+    fn what_a_person_took_out_stays_out_over_its_absence() {
+        let registry = Registry::new(Metrics::new());
+        let name = ServiceName::new("web").unwrap();
+        let address = "127.0.0.1:5000".parse().unwrap();
+        let backend = registry.backend(&name, address);
+        assert_eq!(registry.drain(&name, address).map(|drained| drained.id), Some(backend.id));
+        assert!(backend.standing.has(Reason::Drained));
+        registry.retain(&name, &[]);
+        assert!(registry.backend(&name, address).standing.has(Reason::Drained));
+        assert!(registry.undrain(&name, address));
+        assert!(!registry.undrain(&name, address));
+        registry.retain(&name, &[]);
+        assert!(registry.backend(&name, address).standing.is_plain());
     }
 
     #[test]

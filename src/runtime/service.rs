@@ -9,7 +9,7 @@ use crate::runtime::backend::Backend;
 use crate::runtime::group::{BackendSet, Group, Membership, Unavailable, Wish};
 use crate::runtime::standing::Reason;
 use crate::telemetry::metrics::ServiceMetrics;
-use crate::units::{HostPort, ServiceName, Weight};
+use crate::units::{HostPort, Moment, ServiceName, Weight};
 
 /// A named group of interchangeable backends with its policies: one per configuration in which they differ.
 #[derive(Debug)]
@@ -104,6 +104,19 @@ impl Service {
     /// Replaces the members; open requests stay where they are.
     pub fn set_members(&self, backends: Vec<(Arc<Backend>, Weight)>, unresolved: Vec<HostPort>) {
         self.group.set_members(&self.policy.membership(), backends, unresolved);
+    }
+
+    /// Takes `reason` away from a backend, which then begins its ramp, if the service has one; tells whether it held.
+    pub fn readmit(&self, backend: &Backend, reason: Reason, now: Moment) -> bool {
+        if !backend.standing.has(reason) {
+            return false;
+        }
+        if !self.policy.slow_start.is_zero() {
+            backend.standing.begin_ramp(now); // first, so that no request takes it for a warm one
+        }
+        backend.standing.remove(reason);
+        self.group.queue.notify();
+        true
     }
 
     /// Takes a place at the backend that the picker chooses.

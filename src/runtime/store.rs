@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::runtime::snapshot::Snapshot;
 
@@ -13,12 +13,13 @@ use crate::runtime::snapshot::Snapshot;
 pub struct Store<S> {
     current: ArcSwap<Snapshot<S>>,
     resolution: Notify,
+    changed: watch::Sender<()>,
 }
 
 impl<S> Store<S> {
     /// A store that begins with `snapshot`.
     pub fn new(snapshot: Snapshot<S>) -> Self {
-        Self { current: ArcSwap::from_pointee(snapshot), resolution: Notify::new() }
+        Self { current: ArcSwap::from_pointee(snapshot), resolution: Notify::new(), changed: watch::Sender::default() }
     }
 
     /// The current snapshot for a moment: not to be held across an `.await`.
@@ -44,5 +45,16 @@ impl<S> Store<S> {
     /// Replaces the snapshot; requests that began with the old one end with it.
     pub fn publish(&self, snapshot: Snapshot<S>) {
         self.current.store(Arc::new(snapshot));
+        self.note_change();
+    }
+
+    /// Says that control loops have something to look at: a configuration, members, a backend that asked to be left alone.
+    pub fn note_change(&self) {
+        self.changed.send_replace(());
+    }
+
+    /// Wakes its holder after each [`note_change`](Self::note_change) and each publication.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 }

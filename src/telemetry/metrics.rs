@@ -16,7 +16,7 @@ use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use self::handles::{BackendMetrics, BackendReading, ListenerMetrics, ServiceMetrics, ServiceReading};
-pub use self::words::{Gauge, Limit, Outcome};
+pub use self::words::{Gauge, Limit, Outcome, ProbeResult};
 
 use self::handles::CODE_CLASSES;
 use super::exposition::{Family, Kind};
@@ -173,7 +173,7 @@ impl Metrics {
         families.concat()
     }
 
-    fn service_families(&self) -> [Family; 4] {
+    fn service_families(&self) -> [Family; 5] {
         let mut requests =
             Family::new(Kind::Counter, "portway_requests_total", "Requests that ended, by status class.");
         let mut duration = Family::new(
@@ -185,6 +185,7 @@ impl Metrics {
             Family::new(Kind::Counter, "portway_retries_total", "Further attempts, by what ended the last.");
         let mut overflow =
             Family::new(Kind::Counter, "portway_queue_overflow_total", "Requests that found or left the queue full.");
+        let mut probes = Family::new(Kind::Counter, "portway_probes_total", "Health probes that ended, by result.");
         let mut services = lock(&self.services);
         let named = services.map.iter().map(|(name, service)| (name.as_str(), service));
         for (name, service) in named.chain([(UNROUTED, &self.unrouted)]) {
@@ -198,9 +199,12 @@ impl Metrics {
             for (kind, n) in FailureKind::all().zip(read.retries).filter(|(_, n)| *n > 0) {
                 retries.sample(&[("service", name), ("reason", kind.reason())], n);
             }
+            for (result, n) in ProbeResult::ALL.iter().zip(read.probes).filter(|(_, n)| *n > 0) {
+                probes.sample(&[("service", name), ("result", result.word())], n);
+            }
         }
         services.forget_unless(is_held);
-        [requests, duration, retries, overflow]
+        [requests, duration, retries, overflow, probes]
     }
 
     fn backend_families(&self) -> [Family; 2] {
@@ -421,6 +425,7 @@ mod tests {
     fn tables_are_in_the_order_of_their_enums() {
         assert!(Limit::ALL.iter().enumerate().all(|(idx, limit)| *limit as usize == idx));
         assert!(Gauge::ALL.iter().enumerate().all(|(idx, gauge)| *gauge as usize == idx));
+        assert!(ProbeResult::ALL.iter().enumerate().all(|(idx, result)| *result as usize == idx));
         assert!(Outcome::all().enumerate().all(|(idx, outcome)| outcome.index() == idx));
     }
 

@@ -58,7 +58,7 @@ const IMPORTS: [(&str, &[&str]); 19] = [
 const EVERYTHING: &[&str] = &["*"];
 
 /// Outside crates and where alone they are named: a module, or one file.
-const CRATES: [(&str, &[&str]); 15] = [
+const CRATES: [(&str, &[&str]); 16] = [
     ("serde_yaml", &["config/load.rs"]),
     ("saphyr_parser", &["config"]),
     ("schemars", &["config"]),
@@ -71,8 +71,10 @@ const CRATES: [(&str, &[&str]); 15] = [
     ("tower", &["filters", "proxy"]),
     ("tower_http", &["proxy/stack.rs"]),
     // The demo's backends and clients are servers and clients like any other.
-    ("hyper", &["proxy", "admin", "cli/demo"]),
-    ("hyper_util", &["proxy", "admin", "cli/demo"]),
+    // A probe is a client, but no request: it shares neither pools nor deadlines with the data plane.
+    ("hyper", &["proxy", "admin", "cli/demo", "control/health/probe"]),
+    ("hyper_util", &["proxy", "admin", "cli/demo", "control/health/probe"]),
+    ("h2", &["control/health/probe"]),
     ("socket2", &["net", "admin/server.rs"]),
     ("clap", &["cli"]),
 ];

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 
-use super::words::Outcome;
+use super::words::{Outcome, ProbeResult};
 use crate::error::FailureKind;
 use crate::telemetry::histogram::{Distribution, Histogram};
 use crate::telemetry::shards::Shards;
@@ -15,7 +15,8 @@ use crate::telemetry::shards::Shards;
 pub(super) const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const QUEUE_FULL_IDX: usize = CODE_CLASSES.len();
 const QUEUE_TIMEOUT_IDX: usize = QUEUE_FULL_IDX + 1;
-const RETRIES_IDX: usize = QUEUE_TIMEOUT_IDX + 1;
+const PROBES_IDX: usize = QUEUE_TIMEOUT_IDX + 1;
+const RETRIES_IDX: usize = PROBES_IDX + ProbeResult::ALL.len();
 
 /// Counters of one service.
 #[derive(Debug)]
@@ -52,6 +53,11 @@ impl ServiceMetrics {
         self.counters.add(QUEUE_TIMEOUT_IDX, 1);
     }
 
+    /// A health probe of one of its backends ended.
+    pub fn probed(&self, result: ProbeResult) {
+        self.counters.add(PROBES_IDX + result as usize, 1);
+    }
+
     /// What was counted so far.
     pub fn read(&self) -> ServiceReading {
         let sums = self.counters.sum();
@@ -59,6 +65,7 @@ impl ServiceMetrics {
             by_class: std::array::from_fn(|idx| sums[idx]),
             queue_full: sums[QUEUE_FULL_IDX],
             queue_timeout: sums[QUEUE_TIMEOUT_IDX],
+            probes: std::array::from_fn(|idx| sums[PROBES_IDX + idx]),
             retries: std::array::from_fn(|idx| sums[RETRIES_IDX + idx]),
             duration: self.duration.read(),
         }
@@ -74,6 +81,8 @@ pub struct ServiceReading {
     pub queue_full: u64,
     /// Requests that waited in vain.
     pub queue_timeout: u64,
+    /// Health probes, by [`ProbeResult`].
+    pub probes: [u64; ProbeResult::ALL.len()],
     /// Further attempts, by [`FailureKind::index`] of what ended the last.
     pub retries: [u64; FailureKind::COUNT],
     /// Whole requests.
@@ -92,6 +101,7 @@ impl ServiceReading {
             by_class: difference(&self.by_class, &earlier.by_class),
             queue_full: self.queue_full.wrapping_sub(earlier.queue_full),
             queue_timeout: self.queue_timeout.wrapping_sub(earlier.queue_timeout),
+            probes: difference(&self.probes, &earlier.probes),
             retries: difference(&self.retries, &earlier.retries),
             duration: self.duration.since(&earlier.duration),
         }

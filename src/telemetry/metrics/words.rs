@@ -12,17 +12,20 @@ pub enum Gauge {
     QueueLength,
     /// Requests at a backend.
     BackendInFlight,
+    /// Whether the probes of a backend pass; only of backends that are probed.
+    BackendHealthy,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Gauge; 3] = [Gauge::Connections, Gauge::QueueLength, Gauge::BackendInFlight];
+    pub(super) const ALL: [Gauge; 4] =
+        [Gauge::Connections, Gauge::QueueLength, Gauge::BackendInFlight, Gauge::BackendHealthy];
 
     /// Names of its labels.
     pub const fn labels(self) -> &'static [&'static str] {
         match self {
             Gauge::Connections => &["listener"],
             Gauge::QueueLength => &["service"],
-            Gauge::BackendInFlight => &["service", "backend"],
+            Gauge::BackendInFlight | Gauge::BackendHealthy => &["service", "backend"],
         }
     }
 
@@ -31,6 +34,7 @@ impl Gauge {
             Gauge::Connections => "portway_connections",
             Gauge::QueueLength => "portway_queue_length",
             Gauge::BackendInFlight => "portway_backend_in_flight",
+            Gauge::BackendHealthy => "portway_backend_healthy",
         }
     }
 
@@ -39,6 +43,7 @@ impl Gauge {
             Gauge::Connections => "Open downstream connections.",
             Gauge::QueueLength => "Requests that wait for a free backend.",
             Gauge::BackendInFlight => "Requests at the backend.",
+            Gauge::BackendHealthy => "1 if the probes of the backend pass, 0 if not; only of backends that are probed.",
         }
     }
 }
@@ -74,10 +79,12 @@ pub enum Limit {
     AccessLogBacklog,
     /// Connections to the admin listener.
     AdminConnections,
+    /// Health probes on their way.
+    Probes,
 }
 
 impl Limit {
-    pub(super) const ALL: [Limit; 14] = [
+    pub(super) const ALL: [Limit; 15] = [
         Limit::Connections,
         Limit::ListenerConnections,
         Limit::Descriptors,
@@ -92,6 +99,7 @@ impl Limit {
         Limit::Addresses,
         Limit::AccessLogBacklog,
         Limit::AdminConnections,
+        Limit::Probes,
     ];
 
     pub(super) const fn word(self) -> &'static str {
@@ -110,6 +118,46 @@ impl Limit {
             Limit::Addresses => "addresses",
             Limit::AccessLogBacklog => "access_log_backlog",
             Limit::AdminConnections => "admin_connections",
+            Limit::Probes => "probes",
+        }
+    }
+}
+
+/// How a health probe ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeResult {
+    /// As expected.
+    Passed,
+    /// With another answer.
+    WrongAnswer,
+    /// Without a connection.
+    Refused,
+    /// Not in time.
+    Timeout,
+    /// With something that is no answer.
+    Broken,
+    /// Not sent, because Portway has no descriptors or ports left.
+    Skipped,
+}
+
+impl ProbeResult {
+    pub(super) const ALL: [ProbeResult; 6] = [
+        ProbeResult::Passed,
+        ProbeResult::WrongAnswer,
+        ProbeResult::Refused,
+        ProbeResult::Timeout,
+        ProbeResult::Broken,
+        ProbeResult::Skipped,
+    ];
+
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            ProbeResult::Passed => "passed",
+            ProbeResult::WrongAnswer => "wrong_answer",
+            ProbeResult::Refused => "refused",
+            ProbeResult::Timeout => "timeout",
+            ProbeResult::Broken => "broken",
+            ProbeResult::Skipped => "skipped",
         }
     }
 }
