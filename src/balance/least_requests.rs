@@ -3,13 +3,13 @@
 //! Does not know how long requests take; `peak_ewma` builds on it and does.
 
 use super::random::{Dice, Draw};
-use super::{Candidate, DRAWS_MAX, Pool, weight_of};
+use super::{Candidate, DRAWS_MAX, Pool, WHOLE_SHARE, weight_of};
 
 /// Draws two and takes the one with fewer requests in flight for its weight.
 pub(super) fn pick<C: Candidate>(pool: &Pool<'_, C>, draw: &Draw, dice: &mut Dice) -> Option<usize> {
     let (first, second) = two_choices(pool, draw, dice)?;
     let Some(second) = second else { return Some(first) };
-    let (a, b) = (Load::of(&pool.candidates[first]), Load::of(&pool.candidates[second]));
+    let (a, b) = (Load::of(pool, first), Load::of(pool, second));
     Some(if b.is_cheaper_than(&a) { second } else { first })
 }
 
@@ -44,9 +44,14 @@ pub(super) struct Load {
 }
 
 impl Load {
-    pub(super) fn of<C: Candidate>(candidate: &C) -> Self {
-        let (in_flight, weight) = (candidate.in_flight().into(), weight_of(candidate).into());
-        Self { latency: 1.0, in_flight, weight }
+    pub(super) fn of<C: Candidate>(pool: &Pool<'_, C>, index: usize) -> Self {
+        let candidate = &pool.candidates[index];
+        let mut load = Self { latency: 1.0, in_flight: candidate.in_flight().into(), weight: weight_of(candidate).into() };
+        let share = pool.share(candidate);
+        if share < WHOLE_SHARE {
+            load.in_flight *= f64::from(WHOLE_SHARE) / f64::from(share.max(1));
+        }
+        load
     }
 
     /// Whether `self`, drawn second, takes the request from `first`.

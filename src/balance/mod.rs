@@ -206,12 +206,20 @@ impl<C: Candidate> Pool<'_, C> {
     /// A backend on half of its share is eligible for every second pick, whatever the algorithm; the same for all looks
     /// of one pick.
     fn is_warm_enough(&self, candidate: &C, index: usize) -> bool {
-        let share = candidate.share(self.choice.now);
-        if share >= WHOLE_SHARE || self.warmth == Warmth::Ignored {
+        let share = self.share(candidate);
+        if share >= WHOLE_SHARE {
             return true;
         }
-        let ticket = random::mix(self.choice.random ^ index as u64) % u64::from(WHOLE_SHARE);
-        ticket < u64::from(share)
+        // By the key if there is one, so that each session moves to the new backend once and stays.
+        let seed = self.choice.key.unwrap_or(self.choice.random);
+        random::mix(seed ^ index as u64) % u64::from(WHOLE_SHARE) < u64::from(share)
+    }
+
+    fn share(&self, candidate: &C) -> u32 {
+        match self.warmth {
+            Warmth::Counts => candidate.share(self.choice.now),
+            Warmth::Ignored => WHOLE_SHARE,
+        }
     }
 
     /// One of the candidates that `accepts` names, by weighted chance; `None` if it names none. Looks at all of them.

@@ -14,12 +14,22 @@ use crate::units::Moment;
 /// How fast samples are forgotten: after this time 37 % is left. Linkerd's control plane and Envoy both use 10 s.
 const DECAY: Duration = Duration::from_secs(10);
 
+/// What a failure counts as, at least: far above any healthy latency, so that failing fast attracts nothing. Linkerd's figure.
+const PENALTY: Duration = Duration::from_secs(5);
+/// The longest `Retry-After` that is believed. Linkerd's figure.
+const PENALTY_MAX: Duration = Duration::from_secs(300);
+
+/// What a failure counts as, in place of the time that it took.
+pub fn penalty(retry_after: Option<Duration>) -> Duration {
+    retry_after.map_or(PENALTY, |asked| asked.clamp(PENALTY, PENALTY_MAX))
+}
+
 /// Draws two and takes the one with the smaller latency × (in flight + 1) / weight.
 pub(super) fn pick<C: Candidate>(pool: &Pool<'_, C>, draw: &Draw, dice: &mut Dice) -> Option<usize> {
     let (first, second) = least_requests::two_choices(pool, draw, dice)?;
     let Some(second) = second else { return Some(first) };
     let (a, b) = (&pool.candidates[first], &pool.candidates[second]);
-    let (mut load_a, mut load_b) = (Load::of(a), Load::of(b));
+    let (mut load_a, mut load_b) = (Load::of(pool, first), Load::of(pool, second));
     (load_a.latency, load_b.latency) = compare(a.latency().sample(), b.latency().sample());
     Some(if load_b.is_cheaper_than(&load_a) { second } else { first })
 }
@@ -52,18 +62,43 @@ pub struct Ewma {
 impl Ewma {
     /// Records that an answer took `latency` and came at `now`.
     pub fn observe(&self, latency: Duration, now: Moment) {
-        let observed = Sample { nanos: (latency.as_nanos() as f64).max(1.0), tick: Tick::of(now) };
+        let observed = Sample::new(latency, now);
+        self.change(|last| last.map_or(observed, |last| last.followed_by(observed)));
+    }
+
+    /// Records that nothing had come after `latency`, when the request was given up at `now`: it was at least that slow.
+    pub fn observe_at_least(&self, latency: Duration, now: Moment) {
+        let observed = Sample::new(latency, now);
+        self.change(|last| match last {
+            Some(last) if last.nanos >= observed.nanos => last,
+            _ => observed,
+        });
+    }
+
+    /// Records a failure at `now` as an answer that took [`penalty`], or as long as answers took before, if that is longer:
+    /// a failing backend must not come to look faster than it was.
+    pub fn penalize(&self, penalty: Duration, now: Moment) {
+        let observed = Sample::new(penalty, now);
+        self.change(|last| match last {
+            Some(last) => Sample { nanos: last.nanos.max(observed.nanos), tick: last.tick.later(observed.tick) },
+            None => observed,
+        });
+    }
+
+    /// Forgets all samples: the backend is as good as new.
+    pub fn forget(&self) {
+        self.word.store(0, Ordering::Relaxed);
+    }
+
+    fn change(&self, next: impl Fn(Option<Sample>) -> Sample) {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            let next = match Sample::decode(word) {
-                None => observed,
-                Some(last) => last.followed_by(observed),
-            };
+            let changed = next(Sample::decode(word)).encode();
             // Within one tick a sample below the peak changes nothing: the usual case at high rates, and no write.
-            if next.encode() == word {
+            if changed == word {
                 return;
             }
-            match self.word.compare_exchange_weak(word, next.encode(), Ordering::Relaxed, Ordering::Relaxed) {
+            match self.word.compare_exchange_weak(word, changed, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return,
                 Err(newer) => word = newer,
             }
@@ -97,9 +132,13 @@ struct Sample {
 }
 
 impl Sample {
+    fn new(latency: Duration, now: Moment) -> Self {
+        Self { nanos: (latency.as_nanos() as f64).max(1.0), tick: Tick::of(now) }
+    }
+
     fn followed_by(self, observed: Sample) -> Sample {
         let age = observed.tick.since(self.tick);
-        let tick = if self.tick.is_before(observed.tick) { observed.tick } else { self.tick };
+        let tick = self.tick.later(observed.tick);
         if observed.nanos > self.nanos {
             return Sample { nanos: observed.nanos, tick };
         }
@@ -144,6 +183,10 @@ impl Tick {
     fn is_before(self, other: Tick) -> bool {
         let distance = other.0.wrapping_sub(self.0) & Self::MASK;
         distance != 0 && distance <= Self::MASK / 2
+    }
+
+    fn later(self, other: Tick) -> Tick {
+        if self.is_before(other) { other } else { self }
     }
 
     fn since(self, earlier: Tick) -> Duration {
@@ -228,6 +271,53 @@ mod tests {
         ewma.observe(ms(200), at(ms(30_000)));
         check_value(&ewma, ms(50_000), ms(200));
         check_value(&ewma, ms(40_000), ms(200));
+    }
+
+    #[test]
+    fn trap_a_penalty_lower_than_the_current_rtt_must_not_improve_a_failing_backends_score() {
+        let ewma = Ewma::default();
+        ewma.observe(ms(60_000), at(ms(0)));
+        ewma.penalize(penalty(None), at(ms(10)));
+        check_value(&ewma, ms(10), ms(60_000));
+        ewma.penalize(penalty(None), at(ms(20_000)));
+        check_value(&ewma, ms(20_000), ms(60_000));
+    }
+
+    #[test]
+    fn a_failure_counts_as_a_slow_answer_however_fast_it_came() {
+        for before in [None, Some(ms(20))] {
+            let ewma = Ewma::default();
+            before.into_iter().for_each(|latency| ewma.observe(latency, at(ms(0))));
+            ewma.penalize(penalty(None), at(ms(100)));
+            check_value(&ewma, ms(100), ms(5_000));
+        }
+    }
+
+    #[test]
+    fn retry_after_raises_the_penalty_up_to_five_minutes() {
+        let cases = [(None, 5), (Some(0), 5), (Some(3), 5), (Some(30), 30), (Some(300), 300), (Some(86_400), 300)];
+        for (asked, expected) in cases {
+            assert_eq!(penalty(asked.map(Duration::from_secs)), Duration::from_secs(expected), "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_given_up_raises_the_value_and_never_lowers_it() {
+        let ewma = Ewma::default();
+        ewma.observe_at_least(ms(300), at(ms(0)));
+        check_value(&ewma, ms(0), ms(300));
+        ewma.observe_at_least(ms(2), at(ms(0)));
+        check_value(&ewma, ms(0), ms(300));
+        ewma.observe_at_least(ms(3_000), at(ms(100)));
+        check_value(&ewma, ms(100), ms(3_000));
+    }
+
+    #[test]
+    fn what_is_forgotten_is_no_sample() {
+        let ewma = Ewma::default();
+        ewma.penalize(penalty(None), at(ms(100)));
+        ewma.forget();
+        assert_eq!(ewma.value(at(ms(200))), None);
     }
 
     #[test]

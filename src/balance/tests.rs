@@ -11,11 +11,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::checked::HashKey;
 
+mod ramp;
+
 struct Fake {
     identity: String,
     weight: u32,
     in_flight: Cell<u32>,
     is_up: Cell<bool>,
+    /// Of [`WHOLE_SHARE`].
+    share: Cell<u32>,
     latency: peak_ewma::Ewma,
 }
 
@@ -30,6 +34,10 @@ impl Candidate for Fake {
 
     fn is_available(&self, _: Admission) -> bool {
         self.is_up.get()
+    }
+
+    fn share(&self, _: Moment) -> u32 {
+        self.share.get()
     }
 
     fn latency(&self) -> &peak_ewma::Ewma {
@@ -47,6 +55,7 @@ fn fakes(weights: &[u32]) -> Vec<Fake> {
         weight,
         in_flight: Cell::new(0),
         is_up: Cell::new(true),
+        share: Cell::new(WHOLE_SHARE),
         latency: peak_ewma::Ewma::default(),
     };
     weights.iter().enumerate().map(fake).collect()
@@ -287,7 +296,7 @@ fn least_requests_keeps_shares_by_weight_when_one_or_two_requests_are_in_flight(
 // Peak EWMA: the traps that broke other products.
 
 #[test]
-fn a_new_server_with_no_samples_must_not_get_everything_nor_nothing() {
+fn trap_a_new_server_with_no_samples_must_not_get_everything_nor_nothing() {
     for neighbours in [ms(2), ms(50), secs(5)] {
         let fakes = fakes(&[1; 5]);
         fakes[1..].iter().for_each(|fake| fake.latency.observe(neighbours, Moment(0)));

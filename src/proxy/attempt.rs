@@ -2,12 +2,16 @@
 //! It promises exactly one outcome per attempt, recorded when it is dropped. It sends nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::StatusCode;
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, StatusCode};
 
+use crate::balance::peak_ewma;
 use crate::error::FailureKind;
 use crate::lifecycle::clock;
 use crate::runtime::backend::Backend;
+use crate::runtime::conduct::{Grade, Trial};
 use crate::runtime::service::{Lease, Service};
 use crate::telemetry::metrics::Outcome;
 use crate::units::Moment;
@@ -17,14 +21,28 @@ pub(crate) struct Attempt {
     lease: Lease,
     pub(crate) began: Moment,
     outcome: Outcome,
+    grade: Grade,
+    awaits: Awaits,
     /// When, if that is known before it is dropped.
     ended: Option<Moment>,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaits {
+    /// The backend's: it has the request.
+    Head,
+    /// Perhaps the client's: its body is still on its way.
+    RequestBody,
+    /// The head has come.
+    Nothing,
 }
 
 impl Attempt {
     /// Begins at `now`. If nothing else is said, the client went away.
     pub(crate) fn begin(lease: Lease, now: Moment) -> Self {
-        Self { lease, began: now, outcome: Outcome::Failure(FailureKind::ClientClosed), ended: None }
+        let outcome = Outcome::Failure(FailureKind::ClientClosed);
+        Self { lease, began: now, outcome, grade: Grade::Neutral, awaits: Awaits::Head, ended: None }
     }
 
     pub(crate) fn backend(&self) -> &Arc<Backend> {
@@ -35,26 +53,86 @@ impl Attempt {
         &self.lease.service
     }
 
+    /// The backend waits for the client's body, so that the time it takes is not its own.
+    pub(crate) fn streams_body(&mut self) {
+        self.awaits = Awaits::RequestBody;
+    }
+
     /// The response head is here.
-    pub(crate) fn head_arrived(&self, now: Moment) {
-        self.lease.backend.latency.observe(now.since(self.began), now);
+    pub(crate) fn head_arrived(&mut self, status: StatusCode, headers: &HeaderMap, now: Moment) {
+        self.awaits = Awaits::Nothing;
+        let backend = &self.lease.backend;
+        match Grade::of_status(status) {
+            Grade::Good | Grade::Neutral => backend.latency.observe(now.since(self.began), now),
+            Grade::Throttled | Grade::Bad => penalize(backend, status, headers, now),
+        }
+        if self.lease.on_trial && Grade::of_status(status) == Grade::Good {
+            self.end_trial(Trial::Passed);
+        }
     }
 
     /// The response is complete.
     pub(crate) fn complete(mut self, status: StatusCode, now: Moment) {
         self.outcome = if status.is_server_error() { Outcome::ServerError } else { Outcome::Success };
+        self.grade = Grade::of_status(status);
         self.ended = Some(now);
     }
 
     /// The attempt failed.
     pub(crate) fn fail(mut self, kind: FailureKind) {
         self.outcome = Outcome::Failure(kind);
+        self.grade = Grade::of_failure(kind);
+    }
+
+    /// It ends without a response head: what that says of the backend, which may be more than its kind does.
+    #[cold]
+    fn end_without_head(&mut self, duration: Duration, now: Moment) {
+        let timeout = self.service().policy.timeout;
+        if self.outcome == Outcome::Failure(FailureKind::Deadline)
+            && self.awaits == Awaits::Head
+            && duration >= timeout / 2
+        {
+            // The deadline is the service's, but this backend used most of it.
+            self.grade = Grade::Bad;
+        }
+        match self.grade {
+            Grade::Bad => self.lease.backend.latency.penalize(peak_ewma::penalty(None).max(duration), now),
+            _ => self.lease.backend.latency.observe_at_least(duration, now),
+        }
+    }
+
+    /// The place stays taken until the verdict is in effect, so that no second request is on trial meanwhile.
+    #[cold]
+    fn end_trial(&mut self, trial: Trial) {
+        self.lease.on_trial = false;
+        self.lease.backend.trial_ended(trial);
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let duration = self.ended.unwrap_or_else(clock::now).since(self.began);
+        let now = self.ended.unwrap_or_else(clock::now);
+        let duration = now.since(self.began);
         self.lease.backend.metrics.attempt_ended(self.outcome, duration);
+        if self.awaits != Awaits::Nothing {
+            self.end_without_head(duration, now);
+        }
+        if self.lease.on_trial && matches!(self.grade, Grade::Bad | Grade::Throttled) {
+            self.end_trial(Trial::Failed);
+        }
+        self.lease.backend.attempt_ended(self.grade, self.began, self.service().policy.ejection.as_ref());
+    }
+}
+
+/// A failure costs more than a slow answer, but one alone may be the bug of one page: only a backend that asks to be spared,
+/// or that failed before, is avoided for it. Were each error to count, one in a hundred on each of two backends would
+/// send everything to whichever failed less lately.
+#[cold]
+fn penalize(backend: &Backend, status: StatusCode, headers: &HeaderMap, now: Moment) {
+    let asks = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+    if asks || backend.conduct.failures_in_a_row() > 0 {
+        // Seconds only: a date (RFC 9110 §10.2.3) would need both clocks to agree, and hardly anybody sends one.
+        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
+        backend.latency.penalize(peak_ewma::penalty(seconds.map(Duration::from_secs)), now);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) async fn run(
     let deadline = clock::instant_at(exchange.started.after(route.service.policy.timeout));
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
     let outbound = outbound::prepare(exchange, route, head, body).await?;
-    let lease = take_backend(exchange, &route.service, outbound.key, deadline).await?;
+    let lease = take_backend(exchange, &route.service, &outbound, deadline).await?;
     if exchange.is_logged() {
         exchange.backend = Some(lease.backend.clone());
     }
@@ -54,10 +54,10 @@ pub(crate) async fn run(
 async fn take_backend(
     exchange: &mut Exchange,
     service: &Arc<Service>,
-    key: Option<u64>,
+    outbound: &Outbound,
     deadline: Instant,
 ) -> Result<Lease, ProxyError> {
-    let wish = Wish { now: exchange.started, key, tried: &[] };
+    let wish = Wish { now: exchange.started, key: outbound.key, tried: &[], stake: outbound.stake() };
     if service.group.queue.is_empty() {
         match service.acquire(&wish) {
             Ok(lease) => return Ok(lease),
@@ -152,12 +152,14 @@ impl Delivery<'_> {
 
     /// The timeout of the response head begins when the request is sent; while a body is still coming from the client,
     /// only the deadline of the whole request holds.
-    fn response_deadline(&self, request: &Request<RequestBody>) -> Deadline {
+    fn response_deadline(&mut self, request: &Request<RequestBody>) -> Deadline {
         let policy = &self.attempt.service().policy;
         let whole = self.exchange.started.after(policy.timeout);
         let head = self.attempt.began.after(policy.timeouts.response);
         let now = self.exchange.waits.connect.is_none().then_some(self.attempt.began);
-        if head < whole && !matches!(request.body(), RequestBody::Streaming(_)) {
+        if matches!(request.body(), RequestBody::Streaming(_)) {
+            self.attempt.streams_body();
+        } else if head < whole {
             return Deadline { at: head, kind: FailureKind::ResponseTimeout, now };
         }
         Deadline { at: whole, kind: FailureKind::Deadline, now }
@@ -170,7 +172,7 @@ impl Delivery<'_> {
 
     /// Hands the response on; what is left of its body follows through the connection.
     async fn answered(
-        self,
+        mut self,
         mut upstream: Box<Upstream>,
         response: Response<Incoming>,
         method: &Method,
@@ -178,7 +180,7 @@ impl Delivery<'_> {
     ) -> Result<Response<ProxyBody>, ProxyError> {
         let status = response.status();
         let now = clock::now();
-        self.attempt.head_arrived(now);
+        self.attempt.head_arrived(status, response.headers(), now);
         self.exchange.upstream_status = Some(status);
         self.exchange.waits.ttfb = Some(now.since(self.exchange.started));
         let (mut head, incoming) = response.into_parts();

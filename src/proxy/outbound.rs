@@ -24,6 +24,7 @@ use crate::proxy::expect::{Continue, Signal};
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client, without_banned_trailers};
 use crate::routing::rewrite;
+use crate::runtime::group::Stake;
 use crate::telemetry::metrics::Limit;
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
@@ -35,6 +36,15 @@ pub(crate) struct Outbound {
     pub(crate) upgrade: Upgrade,
     /// Of what `balance: { hash: … }` looks at.
     pub(crate) key: Option<u64>,
+}
+
+impl Outbound {
+    /// What is lost if the backend fails it.
+    #[inline]
+    pub(crate) fn stake(&self) -> Stake {
+        let repeatable = self.request.method().is_idempotent() && matches!(self.request.body(), RequestBody::Empty);
+        if repeatable { Stake::Repeatable } else { Stake::Once }
+    }
 }
 
 /// Prepares `request` for a backend of `route`.

@@ -5,11 +5,16 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 use crate::balance::peak_ewma::Ewma;
-use crate::runtime::standing::Standing;
+use crate::config::checked::Ejection;
+use crate::runtime::conduct::{Conduct, Grade, Trial};
+use crate::runtime::standing::{Reason, Standing};
 use crate::telemetry::metrics::BackendMetrics;
-use crate::units::ServiceName;
+use crate::units::{Moment, ServiceName};
 
 /// Names a backend for as long as the process lives: never reused, unlike addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,13 +43,22 @@ pub struct Backend {
     pub metrics: Arc<BackendMetrics>,
     /// Whether it takes new requests.
     pub standing: Standing,
+    /// What its answers told.
+    pub conduct: Conduct,
+    /// Wakes who ejects.
+    bell: Arc<Notify>,
     in_flight: AtomicU32,
     retired: AtomicBool,
 }
 
 impl Backend {
-    /// A backend that nothing is known about yet.
-    pub fn new(service: ServiceName, address: SocketAddr, metrics: Arc<BackendMetrics>) -> Arc<Self> {
+    /// A backend that nothing is known about yet; it rings `bell` when its answers call for a decision.
+    pub fn new(
+        service: ServiceName,
+        address: SocketAddr,
+        metrics: Arc<BackendMetrics>,
+        bell: Arc<Notify>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             id: BackendId::next(),
             service,
@@ -53,9 +67,48 @@ impl Backend {
             latency: Ewma::default(),
             metrics,
             standing: Standing::default(),
+            conduct: Conduct::default(),
+            bell,
             in_flight: AtomicU32::new(0),
             retired: AtomicBool::new(false),
         })
+    }
+
+    /// An attempt that began at `began` has ended.
+    #[inline]
+    pub fn attempt_ended(&self, grade: Grade, began: Moment, ejection: Option<&Ejection>) {
+        match grade {
+            Grade::Good => self.conduct.good(),
+            Grade::Neutral => {}
+            Grade::Throttled => self.conduct.throttled(began),
+            Grade::Bad => {
+                let run = self.conduct.bad(began);
+                if ejection.and_then(|ejection| ejection.consecutive).is_some_and(|limit| limit.get() == run) {
+                    self.bell.notify_one();
+                }
+            }
+        }
+    }
+
+    /// The single request of its probation has ended.
+    #[cold]
+    pub fn trial_ended(&self, trial: Trial) {
+        self.conduct.trial_ended(trial);
+        self.bell.notify_one();
+    }
+
+    /// It is back, from an ejection or an illness: what was known of it before does not count, and its ramp begins.
+    pub fn begin_anew(&self, slow_start: Duration, now: Moment) {
+        self.latency.forget();
+        self.conduct.begin_anew(now);
+        if !slow_start.is_zero() {
+            self.standing.begin_ramp(now);
+        }
+    }
+
+    /// Whether its answers took it out, and it is not back yet.
+    pub fn is_ejected(&self) -> bool {
+        [Reason::Ejected, Reason::Probation].into_iter().any(|reason| self.standing.has(reason))
     }
 
     /// Requests that it is serving, across all workers.

@@ -3,12 +3,14 @@
 //! waits is served by what is there when its turn comes. It holds no policy but what membership needs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
 use crate::balance::{self, Admission, Candidate, Choice, Picker};
 use crate::config::checked::Balance;
+use crate::lifecycle::clock;
 use crate::runtime::backend::{Backend, BackendId};
 use crate::runtime::queue::Queue;
 use crate::runtime::standing::{Admits, Reason};
@@ -20,6 +22,22 @@ pub struct Group {
     /// Requests that wait for a backend below its limit.
     pub queue: Queue,
     members: ArcSwap<BackendSet>,
+    /// A [`Trials`]: read by each request, written when a probation begins or ends.
+    trials: AtomicU8,
+    /// Every name of the service has had an address once: who joins from then on is new, and not part of a start.
+    was_complete: AtomicBool,
+}
+
+/// Which requests may be the one that decides whether a backend on probation is taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Trials {
+    /// None: no backend waits for one.
+    None = 0,
+    /// Only what can be repeated elsewhere without harm.
+    Repeatable = 1,
+    /// Any: nothing repeatable came for a while.
+    Any = 2,
 }
 
 /// Which backends a service has, with the picker over them: swapped as one.
@@ -60,8 +78,9 @@ impl Member {
     #[cold]
     fn is_admitted(&self, admission: Admission) -> bool {
         match self.backend.standing.admits() {
-            Admits::All | Admits::One => true,
-            Admits::IfNoOther => admission == Admission::Doubtful,
+            Admits::All => true,
+            // Its one request comes through `enter_on_trial`, never by chance of the draw.
+            Admits::One | Admits::IfNoOther => admission == Admission::Doubtful,
             Admits::None => false,
         }
     }
@@ -108,6 +127,17 @@ pub struct Wish<'a> {
     pub key: Option<u64>,
     /// Backends that have failed it: taken again only if there is no other.
     pub tried: &'a [BackendId],
+    /// What is lost if the backend fails it.
+    pub stake: Stake,
+}
+
+/// What is lost if a backend fails a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stake {
+    /// Little: an idempotent request without a body, which anybody can send again.
+    Repeatable,
+    /// It may have been its only chance.
+    Once,
 }
 
 /// Why no backend could be taken.
@@ -131,7 +161,12 @@ impl Group {
     pub fn new(membership: &Membership) -> Arc<Self> {
         let picker = Picker::new::<Member>(&membership.balance, &[]);
         let empty = BackendSet { picker, members: vec![], unresolved: vec![] };
-        Arc::new(Self { queue: Queue::default(), members: ArcSwap::from_pointee(empty) })
+        Arc::new(Self {
+            queue: Queue::default(),
+            members: ArcSwap::from_pointee(empty),
+            trials: AtomicU8::new(Trials::None as u8),
+            was_complete: AtomicBool::new(false),
+        })
     }
 
     /// The present members.
@@ -139,7 +174,12 @@ impl Group {
         self.members.load_full()
     }
 
-    /// Replaces the members; open requests stay where they are.
+    /// Says which requests may decide whether a backend on probation is taken back.
+    pub fn offer_trials(&self, trials: Trials) {
+        self.trials.store(trials as u8, Relaxed);
+    }
+
+    /// Replaces the members; open requests stay where they are. Who joins others is new, and takes a growing share.
     pub fn set_members(
         &self,
         membership: &Membership,
@@ -147,6 +187,12 @@ impl Group {
         unresolved: Vec<HostPort>,
     ) {
         let Membership { limit, slow_start, .. } = *membership;
+        if self.was_complete.load(Relaxed) && !slow_start.is_zero() {
+            self.welcome(&backends);
+        }
+        if unresolved.is_empty() && !backends.is_empty() {
+            self.was_complete.store(true, Relaxed);
+        }
         let member = |(backend, weight)| Member { backend, weight, limit, slow_start };
         let members: Vec<_> = backends.into_iter().map(member).collect();
         let picker = Picker::new(&membership.balance, &members);
@@ -154,9 +200,27 @@ impl Group {
         self.queue.notify();
     }
 
+    /// Begins the ramp of those who join others.
+    fn welcome(&self, backends: &[(Arc<Backend>, Weight)]) {
+        let present = self.members.load();
+        let is_new = |backend: &Backend| present.members.iter().all(|member| member.backend.id != backend.id);
+        if present.members.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        for (backend, _) in backends.iter().filter(|(backend, _)| is_new(backend)) {
+            backend.standing.begin_ramp(now);
+        }
+    }
+
     /// Takes a place at the backend that the picker chooses.
     pub(super) fn enter(&self, wish: &Wish<'_>) -> Result<Place, Unavailable> {
         let set = self.members.load();
+        if self.trials.load(Relaxed) != Trials::None as u8
+            && let Some(place) = self.enter_on_trial(&set, wish)
+        {
+            return Ok(place);
+        }
         if let Some(place) = set.enter(wish, Admission::Sound) {
             return Ok(place);
         }
@@ -170,9 +234,28 @@ impl Group {
         let any = set.members.iter().any(|member| member.is_admitted(Admission::Doubtful));
         Err(if any { Unavailable::Full } else { Unavailable::Empty })
     }
+
+    /// Takes a place at a backend that waits for the one request which decides whether it is taken back: at once, because
+    /// a picker that remembers how it failed would never choose it.
+    #[cold]
+    fn enter_on_trial(&self, set: &BackendSet, wish: &Wish<'_>) -> Option<Place> {
+        let any = self.trials.load(Relaxed) == Trials::Any as u8;
+        // One that has failed somewhere already shall not be risked again.
+        if !wish.tried.is_empty() || (wish.stake == Stake::Once && !any) {
+            return None;
+        }
+        let waits = |member: &&Member| member.backend.standing.admits() == Admits::One;
+        set.members.iter().filter(waits).find_map(Member::enter)
+    }
 }
 
 impl BackendSet {
+    /// Whether requests go to backends that are thought to be ill, because no other is left.
+    pub fn fails_open(&self) -> bool {
+        let admits = || self.members.iter().map(|member| member.backend.standing.admits());
+        admits().all(|admits| admits != Admits::All) && admits().any(|admits| admits != Admits::None)
+    }
+
     fn enter(&self, wish: &Wish<'_>, admission: Admission) -> Option<Place> {
         let tried = self.indexes(wish.tried);
         // Between the pick and the place another worker may be faster; each loss means that somebody made progress.

@@ -3,6 +3,7 @@
 //! It does no I/O, spawns nothing and knows neither hyper nor the filters.
 
 pub mod backend;
+pub mod conduct;
 pub mod group;
 pub mod membership;
 pub mod queue;

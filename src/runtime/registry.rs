@@ -6,6 +6,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::runtime::backend::Backend;
 use crate::runtime::standing::Reason;
 use crate::telemetry::metrics::{Gauge, Metrics};
@@ -19,12 +21,15 @@ pub struct Registry {
     resolved: Mutex<HashMap<HostPort, BTreeSet<SocketAddr>>>,
     /// What people took out, whether it is a member at the moment or not. Only people make it longer.
     drained: Mutex<HashSet<(ServiceName, SocketAddr)>>,
+    /// Rung by backends whose answers call for a decision.
+    bell: Arc<Notify>,
 }
 
 impl Registry {
     /// An empty registry whose backends count in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, backends: Mutex::default(), resolved: Mutex::default(), drained: Mutex::default() }
+        let (resolved, drained) = (Mutex::default(), Mutex::default());
+        Self { metrics, backends: Mutex::default(), resolved, drained, bell: Arc::default() }
     }
 
     /// The backend of `service` at `address`: the one that is known, or a new one.
@@ -43,7 +48,7 @@ impl Registry {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(place) => {
                 let metrics = self.metrics.backend(service, &address.to_string());
-                let backend = Backend::new(service.clone(), address, metrics);
+                let backend = Backend::new(service.clone(), address, metrics, self.bell.clone());
                 if self.people().contains(&(service.clone(), address)) {
                     backend.standing.add(Reason::Drained);
                 }
@@ -59,6 +64,14 @@ impl Registry {
         let weak = Arc::downgrade(backend);
         let read = move || weak.upgrade().map(|backend| f64::from(backend.in_flight()));
         self.metrics.watch(Gauge::BackendInFlight, &[backend.service.as_str(), &backend.name], read);
+        let weak = Arc::downgrade(backend);
+        let read = move || weak.upgrade().map(|backend| f64::from(u8::from(backend.is_ejected())));
+        self.metrics.watch(Gauge::BackendEjected, &[backend.service.as_str(), &backend.name], read);
+    }
+
+    /// Waits until a backend has failed as often in a row as it may, or until its trial has ended.
+    pub async fn decision_wanted(&self) {
+        self.bell.notified().await;
     }
 
     /// Forgets the backends of `service` that are not in `members`; their open requests go on.

@@ -16,7 +16,7 @@ use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use self::handles::{BackendMetrics, BackendReading, ListenerMetrics, ServiceMetrics, ServiceReading};
-pub use self::words::{Gauge, Limit, Outcome, ProbeResult};
+pub use self::words::{EjectionCause, Gauge, Limit, Outcome, ProbeResult};
 
 use self::handles::CODE_CLASSES;
 use super::exposition::{Family, Kind};
@@ -173,7 +173,7 @@ impl Metrics {
         families.concat()
     }
 
-    fn service_families(&self) -> [Family; 5] {
+    fn service_families(&self) -> [Family; 6] {
         let mut requests =
             Family::new(Kind::Counter, "portway_requests_total", "Requests that ended, by status class.");
         let mut duration = Family::new(
@@ -186,6 +186,8 @@ impl Metrics {
         let mut overflow =
             Family::new(Kind::Counter, "portway_queue_overflow_total", "Requests that found or left the queue full.");
         let mut probes = Family::new(Kind::Counter, "portway_probes_total", "Health probes that ended, by result.");
+        let mut ejections =
+            Family::new(Kind::Counter, "portway_ejections_total", "Backends taken out because of their answers.");
         let mut services = lock(&self.services);
         let named = services.map.iter().map(|(name, service)| (name.as_str(), service));
         for (name, service) in named.chain([(UNROUTED, &self.unrouted)]) {
@@ -202,9 +204,12 @@ impl Metrics {
             for (result, n) in ProbeResult::ALL.iter().zip(read.probes).filter(|(_, n)| *n > 0) {
                 probes.sample(&[("service", name), ("result", result.word())], n);
             }
+            for (cause, n) in EjectionCause::ALL.iter().zip(read.ejections).filter(|_| name != UNROUTED) {
+                ejections.sample(&[("service", name), ("cause", cause.word())], n);
+            }
         }
         services.forget_unless(is_held);
-        [requests, duration, retries, overflow, probes]
+        [requests, duration, retries, overflow, probes, ejections]
     }
 
     fn backend_families(&self) -> [Family; 2] {

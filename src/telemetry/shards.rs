@@ -95,6 +95,12 @@ impl<const N: usize> Shards<N> {
         }
         sums
     }
+
+    /// The sum of one counter over all workers. Panics if `idx` is not below `N`.
+    pub fn sum_of(&self, idx: usize) -> u64 {
+        let rows = self.own.iter().chain([&self.shared]).filter_map(OnceLock::get);
+        rows.map(|row| row.0[idx].load(Ordering::Relaxed)).fold(0, u64::wrapping_add)
+    }
 }
 
 #[cfg(test)]
@@ -119,6 +125,7 @@ mod tests {
             }
         });
         assert_eq!(shards.sum(), [0, 10_000, 0]);
+        assert_eq!(shards.sum_of(1), 10_000);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 
-use super::words::{Outcome, ProbeResult};
+use super::words::{EjectionCause, Outcome, ProbeResult};
 use crate::error::FailureKind;
 use crate::telemetry::histogram::{Distribution, Histogram};
 use crate::telemetry::shards::Shards;
@@ -16,7 +16,8 @@ pub(super) const CODE_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 const QUEUE_FULL_IDX: usize = CODE_CLASSES.len();
 const QUEUE_TIMEOUT_IDX: usize = QUEUE_FULL_IDX + 1;
 const PROBES_IDX: usize = QUEUE_TIMEOUT_IDX + 1;
-const RETRIES_IDX: usize = PROBES_IDX + ProbeResult::ALL.len();
+const EJECTIONS_IDX: usize = PROBES_IDX + ProbeResult::ALL.len();
+const RETRIES_IDX: usize = EJECTIONS_IDX + EjectionCause::ALL.len();
 
 /// Counters of one service.
 #[derive(Debug)]
@@ -43,6 +44,11 @@ impl ServiceMetrics {
         self.counters.add(RETRIES_IDX + because.index(), 1);
     }
 
+    /// One of its backends was taken out.
+    pub fn ejected(&self, cause: EjectionCause) {
+        self.counters.add(EJECTIONS_IDX + cause as usize, 1);
+    }
+
     /// A request found the queue full.
     pub fn queue_was_full(&self) {
         self.counters.add(QUEUE_FULL_IDX, 1);
@@ -67,6 +73,7 @@ impl ServiceMetrics {
             queue_timeout: sums[QUEUE_TIMEOUT_IDX],
             probes: std::array::from_fn(|idx| sums[PROBES_IDX + idx]),
             retries: std::array::from_fn(|idx| sums[RETRIES_IDX + idx]),
+            ejections: std::array::from_fn(|idx| sums[EJECTIONS_IDX + idx]),
             duration: self.duration.read(),
         }
     }
@@ -85,6 +92,8 @@ pub struct ServiceReading {
     pub probes: [u64; ProbeResult::ALL.len()],
     /// Further attempts, by [`FailureKind::index`] of what ended the last.
     pub retries: [u64; FailureKind::COUNT],
+    /// Backends taken out, in the order of [`EjectionCause`].
+    pub ejections: [u64; EjectionCause::ALL.len()],
     /// Whole requests.
     pub duration: Distribution,
 }
@@ -103,6 +112,7 @@ impl ServiceReading {
             queue_timeout: self.queue_timeout.wrapping_sub(earlier.queue_timeout),
             probes: difference(&self.probes, &earlier.probes),
             retries: difference(&self.retries, &earlier.retries),
+            ejections: difference(&self.ejections, &earlier.ejections),
             duration: self.duration.since(&earlier.duration),
         }
     }
@@ -134,6 +144,11 @@ impl BackendMetrics {
     pub fn attempt_ended(&self, outcome: Outcome, duration: Duration) {
         self.outcomes.add(outcome.index(), 1);
         self.duration.record(duration);
+    }
+
+    /// Complete answers below 500 so far: cheaper than [`BackendMetrics::read`].
+    pub fn successes(&self) -> u64 {
+        self.outcomes.sum_of(Outcome::Success.index())
     }
 
     /// What was counted so far.

@@ -14,18 +14,28 @@ pub enum Gauge {
     BackendInFlight,
     /// Whether the probes of a backend pass; only of backends that are probed.
     BackendHealthy,
+    /// Whether a backend's answers took it out.
+    BackendEjected,
+    /// Whether a service sends requests to backends that are thought to be ill, for want of others.
+    FailOpen,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Gauge; 4] =
-        [Gauge::Connections, Gauge::QueueLength, Gauge::BackendInFlight, Gauge::BackendHealthy];
+    pub(super) const ALL: [Gauge; 6] = [
+        Gauge::Connections,
+        Gauge::QueueLength,
+        Gauge::BackendInFlight,
+        Gauge::BackendHealthy,
+        Gauge::BackendEjected,
+        Gauge::FailOpen,
+    ];
 
     /// Names of its labels.
     pub const fn labels(self) -> &'static [&'static str] {
         match self {
             Gauge::Connections => &["listener"],
-            Gauge::QueueLength => &["service"],
-            Gauge::BackendInFlight | Gauge::BackendHealthy => &["service", "backend"],
+            Gauge::QueueLength | Gauge::FailOpen => &["service"],
+            Gauge::BackendInFlight | Gauge::BackendHealthy | Gauge::BackendEjected => &["service", "backend"],
         }
     }
 
@@ -35,6 +45,8 @@ impl Gauge {
             Gauge::QueueLength => "portway_queue_length",
             Gauge::BackendInFlight => "portway_backend_in_flight",
             Gauge::BackendHealthy => "portway_backend_healthy",
+            Gauge::BackendEjected => "portway_backend_ejected",
+            Gauge::FailOpen => "portway_fail_open",
         }
     }
 
@@ -44,6 +56,8 @@ impl Gauge {
             Gauge::QueueLength => "Requests that wait for a free backend.",
             Gauge::BackendInFlight => "Requests at the backend.",
             Gauge::BackendHealthy => "1 if the probes of the backend pass, 0 if not; only of backends that are probed.",
+            Gauge::BackendEjected => "1 while the backend is out because of its answers, its trial included, else 0.",
+            Gauge::FailOpen => "1 while no backend is sound and requests go to those that may be ill, else 0.",
         }
     }
 }
@@ -158,6 +172,31 @@ impl ProbeResult {
             ProbeResult::Timeout => "timeout",
             ProbeResult::Broken => "broken",
             ProbeResult::Skipped => "skipped",
+        }
+    }
+}
+
+/// What took a backend out: the `cause` label of `portway_ejections_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EjectionCause {
+    /// Failures in a row.
+    Consecutive,
+    /// Too few good answers over the window.
+    SuccessRate,
+    /// The single request of its probation failed.
+    Trial,
+}
+
+impl EjectionCause {
+    pub(super) const ALL: [EjectionCause; 3] =
+        [EjectionCause::Consecutive, EjectionCause::SuccessRate, EjectionCause::Trial];
+
+    /// The word of the label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            EjectionCause::Consecutive => "consecutive",
+            EjectionCause::SuccessRate => "success_rate",
+            EjectionCause::Trial => "trial",
         }
     }
 }
