@@ -16,6 +16,7 @@ use crate::admin::{self, Resources};
 use crate::config::checked::{Accept, Config};
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
+use crate::control::outlier::Outliers;
 use crate::control::resolve::Resolver;
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
@@ -210,6 +211,8 @@ impl App {
         resolver.round(&self.store).await;
         drop(names);
         tasks.spawn(resolver.run(self.store.clone()));
+        let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
+        tasks.spawn(outliers.run(self.store.clone()));
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {

@@ -138,6 +138,10 @@ pub enum BackendState {
     Ready,
     /// It is at `max_in_flight`.
     Full,
+    /// Its answers took it out for a while.
+    Ejected,
+    /// It was ejected, and its next request decides.
+    Probation,
     /// Its name has no address at the moment.
     Unresolved,
     /// It finishes what it has.
@@ -149,6 +153,8 @@ impl fmt::Display for BackendState {
         f.pad(match self {
             BackendState::Ready => "ready",
             BackendState::Full => "full",
+            BackendState::Ejected => "ejected",
+            BackendState::Probation => "probation",
             BackendState::Unresolved => "unresolved",
             BackendState::Draining => "draining",
         })

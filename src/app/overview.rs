@@ -15,6 +15,7 @@ use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::Stack;
 use crate::runtime::group::Member;
 use crate::runtime::service::Service;
+use crate::runtime::standing::Reason;
 use crate::runtime::store::Store;
 use crate::telemetry::metrics::{Metrics, ServiceReading};
 use crate::units::{Moment, ServiceName};
@@ -193,13 +194,23 @@ fn backend(member: &Member) -> BackendStatus {
     let in_flight = member.backend.in_flight();
     BackendStatus {
         address: member.backend.name.to_string(),
-        state: if in_flight < member.limit { BackendState::Ready } else { BackendState::Full },
+        state: state(member, in_flight),
         weight: member.weight.get(),
         in_flight: in_flight.into(),
         requests: counted.attempts(),
         errors: counted.errors(),
         p50_ms: counted.duration.quantile(0.50).map(millis),
         p99_ms: counted.duration.quantile(0.99).map(millis),
+    }
+}
+
+fn state(member: &Member, in_flight: u32) -> BackendState {
+    let standing = &member.backend.standing;
+    match () {
+        () if standing.has(Reason::Ejected) => BackendState::Ejected,
+        () if standing.has(Reason::Probation) => BackendState::Probation,
+        () if in_flight >= member.limit => BackendState::Full,
+        () => BackendState::Ready,
     }
 }
 

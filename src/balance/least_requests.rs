@@ -46,7 +46,8 @@ pub(super) struct Load {
 impl Load {
     pub(super) fn of<C: Candidate>(pool: &Pool<'_, C>, index: usize) -> Self {
         let candidate = &pool.candidates[index];
-        let mut load = Self { latency: 1.0, in_flight: candidate.in_flight().into(), weight: weight_of(candidate).into() };
+        let mut load =
+            Self { latency: 1.0, in_flight: candidate.in_flight().into(), weight: weight_of(candidate).into() };
         let share = pool.share(candidate);
         if share < WHOLE_SHARE {
             load.in_flight *= f64::from(WHOLE_SHARE) / f64::from(share.max(1));

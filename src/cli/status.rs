@@ -132,7 +132,14 @@ fn backends(service: &ServiceStatus) -> String {
     }
     let n_in = |state| service.backends.iter().filter(|backend| backend.state == state).count();
     let mut text = format!("{}/{} ready", n_in(BackendState::Ready), service.backends.len());
-    for state in [BackendState::Full, BackendState::Draining, BackendState::Unresolved] {
+    let others = [
+        BackendState::Full,
+        BackendState::Ejected,
+        BackendState::Probation,
+        BackendState::Draining,
+        BackendState::Unresolved,
+    ];
+    for state in others {
         let n = n_in(state);
         if n > 0 {
             write!(text, ", {n} {state}").expect("writing to a String cannot fail");

@@ -77,6 +77,9 @@ pub const HEALTH_EXPECT: std::ops::RangeInclusive<u16> = 200..=399;
 
 /// Failures in a row that take a backend out: Envoy's figure.
 pub const EJECTION_CONSECUTIVE: u32 = 5;
+/// A backend that fails every second request may never fail five times in a row. Whoever fails so often is not worth its
+/// requests, however small the service; what all backends of it do alike ejects none of them.
+pub const EJECTION_SUCCESS_RATE: Percent = Percent::new_const(50);
 /// The first ejection: long enough for a container to restart.
 pub const EJECTION_BASE: Duration = Duration::from_secs(10);
 /// The longest.

@@ -2,4 +2,5 @@
 //! They promise never to touch the data plane but through `runtime`. They serve nothing.
 
 pub mod health;
+pub mod outlier;
 pub mod resolve;

@@ -136,3 +136,126 @@ fn penalize(backend: &Backend, status: StatusCode, headers: &HeaderMap, now: Mom
         backend.latency.penalize(peak_ewma::penalty(seconds.map(Duration::from_secs)), now);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::config::checked::Ejection;
+    use crate::config::expand::ProcessEnvironment;
+    use crate::config::load;
+    use crate::runtime::group::{Stake, Wish};
+    use crate::runtime::registry::Registry;
+    use crate::runtime::snapshot::{Build, Snapshot};
+    use crate::telemetry::metrics::Metrics;
+
+    fn service() -> Arc<Service> {
+        let yaml = "services: { web: { backends: [\"127.0.0.1:1\"], timeout: 10s } }";
+        let mut config = load::parse(yaml, "test.yaml", &ProcessEnvironment).expect("a valid file").config;
+        config.services[0].ejection = Some(Ejection { consecutive: NonZeroU32::new(2), ..Ejection::default() });
+        let metrics = Metrics::new();
+        let registry = Registry::new(metrics.clone());
+        let build =
+            Build::<()> { generation: 1, registry: &registry, metrics: &metrics, stack: &|_| None, previous: None };
+        Snapshot::build(config, &build).services[0].clone()
+    }
+
+    /// An attempt that began so long ago.
+    fn attempt(service: &Arc<Service>, age: Duration) -> Attempt {
+        let wish = Wish { now: clock::now(), key: None, tried: &[], stake: Stake::Repeatable };
+        let lease = service.acquire(&wish).expect("the backend takes everything");
+        Attempt::begin(lease, Moment(clock::now().0.saturating_sub(age.as_nanos() as u64)))
+    }
+
+    fn backend(service: &Service) -> Arc<Backend> {
+        service.members().members[0].backend.clone()
+    }
+
+    fn failures_in_a_row(service: &Service) -> u32 {
+        backend(service).conduct.failures_in_a_row()
+    }
+
+    fn answer(service: &Arc<Service>, status: StatusCode, headers: &HeaderMap) {
+        let mut attempt = attempt(service, Duration::ZERO);
+        attempt.head_arrived(status, headers, clock::now());
+        attempt.complete(status, clock::now());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_is_the_fault_of_a_backend_that_used_most_of_it() {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for (age, streams, expected) in [(9, false, 1), (1, false, 0), (9, true, 0)] {
+            let service = service();
+            let mut attempt = attempt(&service, Duration::from_secs(age));
+            if streams {
+                attempt.streams_body();
+            }
+            attempt.fail(FailureKind::Deadline);
+            assert_eq!(failures_in_a_row(&service), expected, "{age} s of 10 s, streaming: {streams}");
+        }
+        let service = service();
+        let mut attempt = attempt(&service, Duration::from_secs(9));
+        attempt.head_arrived(StatusCode::OK, &HeaderMap::new(), clock::now());
+        attempt.fail(FailureKind::Deadline);
+        assert_eq!(failures_in_a_row(&service), 0, "its body may be long, and its client slow");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_error_alone_is_no_reason_to_avoid_a_backend_and_the_next_is() {
+        let service = service();
+        let latency = || backend(&service).latency.value(clock::now());
+        answer(&service, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new());
+        assert_eq!(latency(), None, "nor is it a fast answer");
+        answer(&service, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new());
+        assert!(latency() >= Some(Duration::from_secs(4)), "{:?}", latency());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_asks_to_be_spared_is() {
+        for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE] {
+            let service = service();
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
+            answer(&service, status, &headers);
+            assert!(backend(&service).latency.value(clock::now()) >= Some(Duration::from_secs(59)));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_hangs_looks_slow_although_its_clients_give_up() {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let service = service();
+        drop(attempt(&service, Duration::from_secs(3)));
+        assert!(backend(&service).latency.value(clock::now()) >= Some(Duration::from_millis(2_900)));
+        assert_eq!(failures_in_a_row(&service), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_passes_with_its_head_and_fails_with_anything_but_success() {
+        let service = service();
+        let conduct = &backend(&service).conduct;
+        let trial = || {
+            let mut attempt = attempt(&service, Duration::ZERO);
+            attempt.lease.on_trial = true;
+            attempt
+        };
+        let mut stream = trial();
+        stream.head_arrived(StatusCode::OK, &HeaderMap::new(), clock::now());
+        assert_eq!(conduct.take_trial(), Some(Trial::Passed));
+        stream.fail(FailureKind::UpstreamReset);
+        assert_eq!(conduct.take_trial(), None, "its body counts as any other");
+        for status in [StatusCode::TOO_MANY_REQUESTS, StatusCode::BAD_GATEWAY] {
+            let mut attempt = trial();
+            attempt.head_arrived(status, &HeaderMap::new(), clock::now());
+            attempt.complete(status, clock::now());
+            assert_eq!(conduct.take_trial(), Some(Trial::Failed), "{status}");
+        }
+        trial().fail(FailureKind::ConnectRefused);
+        assert_eq!(conduct.take_trial(), Some(Trial::Failed));
+        drop(trial());
+        assert_eq!(conduct.take_trial(), None, "its client went away: somebody else may try");
+    }
+}

@@ -132,7 +132,8 @@ impl Conduct {
 
     /// How it ended, told once.
     pub fn take_trial(&self) -> Option<Trial> {
-        let trial = [Trial::Passed, Trial::Failed].into_iter().find(|trial| self.trial.load(Relaxed) == *trial as u8)?;
+        let trial =
+            [Trial::Passed, Trial::Failed].into_iter().find(|trial| self.trial.load(Relaxed) == *trial as u8)?;
         self.trial.store(0, Relaxed);
         Some(trial)
     }

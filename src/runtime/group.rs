@@ -296,3 +296,6 @@ impl Member {
         None
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,9 +59,11 @@ pub enum Initial {
 pub struct Ejection {
     /// Failures in a row; `None` does not count them.
     pub consecutive: Option<NonZeroU32>,
-    /// The smallest share of good answers over the window; `None` does not look at it.
+    /// The smallest share of good answers over the last ten seconds, if there were five or more and the other backends do
+    /// better; `None` does not look at it.
     pub success_rate: Option<Percent>,
-    /// The first ejection's time; the n-th in a row takes n times as long, doubling.
+    /// The first ejection's time; each further one takes twice as long as the one before, and each `base` without one
+    /// forgives one.
     pub base: Duration,
     /// The longest ejection.
     pub max: Duration,
@@ -73,7 +75,7 @@ impl Default for Ejection {
     fn default() -> Self {
         Self {
             consecutive: NonZeroU32::new(defaults::EJECTION_CONSECUTIVE),
-            success_rate: None,
+            success_rate: Some(defaults::EJECTION_SUCCESS_RATE),
             base: defaults::EJECTION_BASE,
             max: defaults::EJECTION_MAX,
             max_ejected: defaults::EJECTION_MAX_EJECTED,

@@ -1,0 +1,266 @@
+//! Takes backends out because of their answers, and back in by one real request; ends ramps.
+//! It promises that a backend which has failed as often in a row as it may is out within milliseconds, that everything
+//! else is looked at once a second, and that each change is said once, in the log and as an event. It sends no probes:
+//! only what clients ask for is evidence.
+
+mod sweep;
+mod window;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
+
+use crate::balance::WHOLE_SHARE;
+use crate::lifecycle::clock;
+use crate::runtime::backend::{Backend, BackendId};
+use crate::runtime::group::{BackendSet, Group, Trials};
+use crate::runtime::registry::Registry;
+use crate::runtime::service::Service;
+use crate::runtime::standing::{Admits, Reason};
+use crate::runtime::store::Store;
+use crate::telemetry::events::Events;
+use crate::telemetry::metrics::{Gauge, Metrics};
+use crate::units::{Moment, ServiceName};
+use sweep::{Because, Decision, Phase, Presence, Verdict, View};
+use window::{Counts, Window};
+
+/// Between two sweeps that nobody asked for.
+const EVERY: Duration = Duration::from_secs(1);
+/// Between any two: a service that fails as a whole rings at each fifth failure of each backend.
+const AT_MOST_EVERY: Duration = Duration::from_millis(10);
+/// A backend on probation waits so long for a request that can be repeated elsewhere; then any may be its trial, because
+/// a service that takes nothing but POSTs would never get it back.
+const TRIAL_PATIENCE: Duration = Duration::from_secs(10);
+/// Ejections that are remembered: from 1 s to more than any `max` in 32 doublings.
+const EJECTIONS_MAX: u32 = 32;
+
+/// Watches what the answers of all backends tell.
+#[derive(Debug)]
+pub struct Outliers {
+    registry: Arc<Registry>,
+    metrics: Arc<Metrics>,
+    events: Arc<Events>,
+    histories: HashMap<BackendId, History>,
+    openness: HashMap<ServiceName, Openness>,
+}
+
+/// What is remembered of a backend.
+#[derive(Debug)]
+struct History {
+    backend: Weak<Backend>,
+    window: Window,
+    ejections: u32,
+    calm_since: Moment,
+    /// When its ejection ends.
+    until: Moment,
+    /// When its probation began.
+    tried_since: Moment,
+}
+
+/// Whether a service was out of sound backends when it was last looked at.
+#[derive(Debug)]
+struct Openness {
+    group: Weak<Group>,
+    fails_open: bool,
+}
+
+impl Outliers {
+    /// Nothing is known yet.
+    pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
+        Self { registry, metrics, events, histories: HashMap::new(), openness: HashMap::new() }
+    }
+
+    /// Sweeps for ever.
+    pub async fn run<S>(mut self, store: Arc<Store<S>>) {
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.registry.decision_wanted() => {}
+            }
+            self.round(&store.load_full().services, clock::now());
+            tokio::time::sleep(AT_MOST_EVERY).await;
+        }
+    }
+
+    /// Looks at every backend of `services` once.
+    fn round(&mut self, services: &[Arc<Service>], now: Moment) {
+        for service in services {
+            self.look_at(service, now);
+        }
+        self.histories.retain(|_, history| history.backend.strong_count() > 0);
+        self.openness.retain(|_, openness| openness.group.strong_count() > 0);
+    }
+
+    fn look_at(&mut self, service: &Service, now: Moment) {
+        let set = service.members();
+        let views: Vec<View> = set.members.iter().map(|member| self.view(&member.backend, now)).collect();
+        let decisions = match &service.policy.ejection {
+            Some(policy) => sweep::sweep(&views, policy, now),
+            None => restore_all(&views),
+        };
+        for Decision { idx, verdict } in decisions {
+            self.carry_out(verdict, service, &set.members[idx].backend, now);
+        }
+        for member in &set.members {
+            let standing = &member.backend.standing;
+            if standing.has(Reason::Ramping) && standing.share(member.slow_start, now) >= WHOLE_SHARE {
+                standing.remove(Reason::Ramping);
+            }
+        }
+        service.group.offer_trials(self.trials(&set, now));
+        self.note_openness(service, &set);
+    }
+
+    fn view(&mut self, backend: &Arc<Backend>, now: Moment) -> View {
+        let totals = totals(backend);
+        let history = self.histories.entry(backend.id).or_insert_with(|| History::new(backend, now));
+        history.window.note(totals, now);
+        let standing = &backend.standing;
+        let phase = if standing.has(Reason::Ejected) {
+            Some(Phase::Ejected { until: history.until })
+        } else {
+            standing.has(Reason::Probation).then_some(Phase::Probation)
+        };
+        let absent = [Reason::Unhealthy, Reason::Leaving, Reason::Drained].iter().any(|reason| standing.has(*reason));
+        View {
+            phase,
+            presence: if absent { Presence::Absent } else { Presence::Present },
+            failures_in_a_row: backend.conduct.failures_in_a_row(),
+            window: history.window.sum(),
+            trial: backend.conduct.take_trial(),
+            ejections: history.ejections,
+            calm_since: history.calm_since,
+        }
+    }
+
+    fn carry_out(&mut self, verdict: Verdict, service: &Service, backend: &Arc<Backend>, now: Moment) {
+        let history = self.histories.entry(backend.id).or_insert_with(|| History::new(backend, now));
+        let standing = &backend.standing;
+        // What keeps requests away is set before what it replaces is taken away: nobody slips in between.
+        match verdict {
+            Verdict::Eject { because, time } => {
+                standing.add(Reason::Ejected);
+                standing.remove(Reason::Probation);
+                standing.remove(Reason::OnTrial);
+                history.until = now.after(time);
+                history.ejections = (history.ejections + 1).min(EJECTIONS_MAX);
+                service.metrics.ejected(because.cause());
+                self.say_ejected(backend, because, time);
+            }
+            Verdict::Try => {
+                history.tried_since = now;
+                standing.add(Reason::Probation);
+                standing.remove(Reason::Ejected);
+                self.say("backend_on_probation", "backend on probation: its next request decides", backend);
+            }
+            Verdict::Restore => {
+                history.window = Window::new(totals(backend), now);
+                history.calm_since = now;
+                backend.begin_anew(service.policy.slow_start, now);
+                for reason in [Reason::Ejected, Reason::Probation, Reason::OnTrial] {
+                    standing.remove(reason);
+                }
+                service.group.queue.notify();
+                self.say("backend_restored", "backend takes requests again", backend);
+            }
+            Verdict::Pardon => backend.conduct.begin_anew(now),
+            Verdict::Forgive => {
+                history.ejections -= 1;
+                history.calm_since = now;
+            }
+        }
+    }
+
+    /// Which requests may be somebody's trial.
+    fn trials(&self, set: &BackendSet, now: Moment) -> Trials {
+        let waiting = set.members.iter().filter(|member| member.backend.standing.admits() == Admits::One);
+        let since = waiting.filter_map(|member| self.histories.get(&member.backend.id)).map(|h| h.tried_since).min();
+        match since {
+            None => Trials::None,
+            Some(since) if now.since(since) < TRIAL_PATIENCE => Trials::Repeatable,
+            Some(_) => Trials::Any,
+        }
+    }
+
+    fn note_openness(&mut self, service: &Service, set: &BackendSet) {
+        let known =
+            self.openness.get(&service.name).filter(|known| known.group.as_ptr() == Arc::as_ptr(&service.group));
+        let before = known.map(|known| known.fails_open);
+        let fails_open = set.fails_open();
+        if before.is_none() {
+            let group = Arc::downgrade(&service.group);
+            let read = move || group.upgrade().map(|group| f64::from(u8::from(group.members().fails_open())));
+            self.metrics.watch(Gauge::FailOpen, &[service.name.as_str()], read);
+        }
+        if before != Some(fails_open) {
+            let group = Arc::downgrade(&service.group);
+            self.openness.insert(service.name.clone(), Openness { group, fails_open });
+        }
+        let name = &service.name;
+        match (before.unwrap_or(false), fails_open) {
+            (false, true) => {
+                let message = "no backend is sound: requests go to those that may be ill";
+                tracing::warn!(service = %name, "{message}");
+                self.events.push("fail_open", message, &[("service", name)]);
+            }
+            (true, false) => {
+                let message = "requests go to sound backends only, or to none";
+                tracing::info!(service = %name, "{message}");
+                self.events.push("fail_open_ended", message, &[("service", name)]);
+            }
+            _ => {}
+        }
+    }
+
+    fn say_ejected(&self, backend: &Backend, because: Because, time: Duration) {
+        let (service, name, for_secs) = (&backend.service, &backend.name, time.as_secs_f64());
+        tracing::info!(%service, backend = %name, %because, for_secs, "backend ejected");
+        let fields: [(&str, &dyn std::fmt::Display); 5] = [
+            ("service", service),
+            ("backend", name),
+            ("cause", &because.cause().word()),
+            ("because", &because),
+            ("for_secs", &for_secs),
+        ];
+        self.events.push("backend_ejected", "backend ejected", &fields);
+    }
+
+    fn say(&self, kind: &'static str, message: &str, backend: &Backend) {
+        tracing::info!(service = %backend.service, backend = %backend.name, "{message}");
+        self.events.push(kind, message, &[("service", &backend.service), ("backend", &backend.name)]);
+    }
+}
+
+impl History {
+    fn new(backend: &Arc<Backend>, now: Moment) -> Self {
+        Self {
+            backend: Arc::downgrade(backend),
+            window: Window::new(totals(backend), now),
+            ejections: 0,
+            calm_since: now,
+            until: now,
+            tried_since: now,
+        }
+    }
+}
+
+/// What was counted of a backend since the process began. Its good answers are those that its metrics count anyway.
+fn totals(backend: &Backend) -> Counts {
+    let faults = backend.conduct.faults();
+    // A 429 is a complete answer below 500 there.
+    let good = backend.metrics.successes().saturating_sub(faults.throttled);
+    Counts { good, bad: faults.bad, throttled: faults.throttled }
+}
+
+/// Ejection was switched off by a reload.
+fn restore_all(views: &[View]) -> Vec<Decision> {
+    let out = views.iter().enumerate().filter(|(_, view)| view.phase.is_some());
+    out.map(|(idx, _)| Decision { idx, verdict: Verdict::Restore }).collect()
+}
+
+#[cfg(test)]
+mod tests;
