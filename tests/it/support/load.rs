@@ -152,13 +152,20 @@ impl Report {
         assert!(only_ok && !self.statuses.is_empty(), "{:?}", self.statuses);
     }
 
+    /// Whether each backend's share is within `percent` % of an even one.
+    pub(crate) fn is_even(&self, percent: usize) -> bool {
+        let even = self.even_share();
+        self.by_backend.values().all(|count| count.abs_diff(even) <= even * percent / 100)
+    }
+
     /// Fails the test unless `n` backends answered, each within `percent` % of its even share.
     pub(crate) fn assert_even(&self, n: usize, percent: usize) {
         assert_eq!(self.by_backend.len(), n, "{:?}", self.by_backend);
-        let even = self.by_backend.values().sum::<usize>() / n;
-        let tolerance = even * percent / 100;
-        let is_even = self.by_backend.values().all(|count| count.abs_diff(even) <= tolerance);
-        assert!(is_even, "not within {percent} % of {even}: {:?}", self.by_backend);
+        assert!(self.is_even(percent), "not within {percent} % of {}: {:?}", self.even_share(), self.by_backend);
+    }
+
+    fn even_share(&self) -> usize {
+        self.by_backend.values().sum::<usize>() / self.by_backend.len().max(1)
     }
 }
 
