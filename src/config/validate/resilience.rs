@@ -180,9 +180,10 @@ pub(super) fn ejection(raw: Option<&Switch<raw::Ejection>>, check: &mut Check<'_
     reject_crossed(Bound { typed: &raw.base, value: base }, Bound { typed: &raw.max, value: max }, check);
     let ejection = Ejection {
         consecutive: consecutive(&raw.consecutive, check),
-        success_rate: match is_off(&raw.success_rate) || raw.success_rate.is_none() {
-            true => None,
-            false => Some(check.percent(&raw.success_rate, SUCCESS_RATE_HINT, Zero::Rejected)),
+        success_rate: match (&raw.success_rate, is_off(&raw.success_rate)) {
+            (_, true) => None,
+            (None, false) => Some(defaults::EJECTION_SUCCESS_RATE),
+            (Some(_), false) => Some(check.percent(&raw.success_rate, SUCCESS_RATE_HINT, Zero::Rejected)),
         },
         base,
         max,
