@@ -21,7 +21,10 @@ pub(crate) struct Attempt {
     lease: Lease,
     pub(crate) began: Moment,
     outcome: Outcome,
+    /// What its end says; until then, what it says if its client goes away.
     grade: Grade,
+    /// What the head says, if the rest follows.
+    answer: Grade,
     awaits: Awaits,
     /// When, if that is known before it is dropped.
     ended: Option<Moment>,
@@ -42,7 +45,8 @@ impl Attempt {
     /// Begins at `now`. If nothing else is said, the client went away.
     pub(crate) fn begin(lease: Lease, now: Moment) -> Self {
         let outcome = Outcome::Failure(FailureKind::ClientClosed);
-        Self { lease, began: now, outcome, grade: Grade::Neutral, awaits: Awaits::Head, ended: None }
+        let (grade, answer) = (Grade::Neutral, Grade::Neutral);
+        Self { lease, began: now, outcome, grade, answer, awaits: Awaits::Head, ended: None }
     }
 
     pub(crate) fn backend(&self) -> &Arc<Backend> {
@@ -61,20 +65,26 @@ impl Attempt {
     /// The response head is here.
     pub(crate) fn head_arrived(&mut self, status: StatusCode, headers: &HeaderMap, now: Moment) {
         self.awaits = Awaits::Nothing;
+        self.answer = Grade::of_status(status);
         let backend = &self.lease.backend;
-        match Grade::of_status(status) {
+        match self.answer {
             Grade::Good | Grade::Neutral => backend.latency.observe(now.since(self.began), now),
             Grade::Throttled | Grade::Bad => penalize(backend, status, headers, now),
         }
-        if self.lease.on_trial && Grade::of_status(status) == Grade::Good {
+        if self.lease.on_trial && self.answer == Grade::Good {
             self.end_trial(Trial::Passed);
         }
+    }
+
+    /// The answer is no failure, whatever its status: the backend says that it leaves.
+    pub(crate) fn excuse(&mut self) {
+        self.answer = Grade::Neutral;
     }
 
     /// The response is complete.
     pub(crate) fn complete(mut self, status: StatusCode, now: Moment) {
         self.outcome = if status.is_server_error() { Outcome::ServerError } else { Outcome::Success };
-        self.grade = Grade::of_status(status);
+        self.grade = self.answer;
         self.ended = Some(now);
     }
 
@@ -257,5 +267,15 @@ mod tests {
         assert_eq!(conduct.take_trial(), Some(Trial::Failed));
         drop(trial());
         assert_eq!(conduct.take_trial(), None, "its client went away: somebody else may try");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backend_that_says_it_leaves_has_not_failed() {
+        let service = service();
+        let mut attempt = attempt(&service, Duration::ZERO);
+        attempt.head_arrived(StatusCode::SERVICE_UNAVAILABLE, &HeaderMap::new(), clock::now());
+        attempt.excuse();
+        attempt.complete(StatusCode::SERVICE_UNAVAILABLE, clock::now());
+        assert_eq!(failures_in_a_row(&service), 0);
     }
 }

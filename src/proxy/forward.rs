@@ -216,7 +216,8 @@ impl Delivery<'_> {
 
     /// The backend asked to be left alone: it takes nothing more until control says otherwise.
     #[cold]
-    fn leave_alone(&self) {
+    fn leave_alone(&mut self) {
+        self.attempt.excuse();
         if self.attempt.backend().standing.add(Reason::Leaving) {
             self.exchange.connection.worker.store.note_change();
         }

@@ -111,9 +111,7 @@ impl Service {
         if !backend.standing.has(reason) {
             return false;
         }
-        if !self.policy.slow_start.is_zero() {
-            backend.standing.begin_ramp(now); // first, so that no request takes it for a warm one
-        }
+        backend.begin_anew(self.policy.slow_start, now); // first, so that no request takes it for a warm one
         backend.standing.remove(reason);
         self.group.queue.notify();
         true

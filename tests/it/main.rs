@@ -10,6 +10,7 @@ mod commands;
 mod corpus;
 mod corpus_live;
 mod drain;
+mod ejection;
 mod filtered;
 mod flask;
 mod framing;
