@@ -106,14 +106,13 @@ impl Service {
         self.group.set_members(&self.policy.membership(), backends, unresolved);
     }
 
-    /// Takes `reason` away from a backend, which then begins its ramp, if the service has one; tells whether it held.
+    /// Takes `reason` away from a backend, which then begins anew, on its ramp if the service has one; tells whether it
+    /// held.
     pub fn readmit(&self, backend: &Backend, reason: Reason, now: Moment) -> bool {
         if !backend.standing.has(reason) {
             return false;
         }
-        if !self.policy.slow_start.is_zero() {
-            backend.standing.begin_ramp(now); // first, so that no request takes it for a warm one
-        }
+        backend.begin_anew(self.policy.slow_start, now); // first, so that no request takes it for a warm one
         backend.standing.remove(reason);
         self.group.queue.notify();
         true
