@@ -8,16 +8,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::config::checked::{self, Health};
+use crate::config::checked::Health;
 use crate::control::health::tests::{World, health};
 
 /// What a probe of `address` finds, with `health:` as given.
 async fn probed(address: SocketAddr, health: Health) -> (Outcome, String) {
-    let world = World::new("web: { route: shop.example.com/, backends: [\"10.0.0.1:80\"] }", |service| {
-        service.health = Some(health.clone());
-    });
-    let (declared, service) = world.services().next().unwrap();
-    let target = Target::of(declared, service).unwrap();
+    let world = World::new("web: { backends: [\"10.0.0.1:80\"] }", |_| ());
+    let (_, service) = world.services().next().unwrap();
+    let target = Target { service: service.clone(), health };
     let outcome = run(&target, address).await;
     (outcome, describe(&target, &outcome))
 }
@@ -47,7 +45,7 @@ async fn a_get_passes_with_an_expected_status_and_says_who_asks() {
     assert_eq!((outcome, text.as_str()), (Ok(Pass::Status(StatusCode::NO_CONTENT)), "GET /healthz: 204"));
     let version = env!("CARGO_PKG_VERSION");
     let expected = format!(
-        "GET /healthz HTTP/1.1\r\nhost: shop.example.com\r\nuser-agent: portway-health/{version}\r\nconnection: close\r\n\r\n"
+        "GET /healthz HTTP/1.1\r\nhost: {address}\r\nuser-agent: portway-health/{version}\r\nconnection: close\r\n\r\n"
     );
     assert_eq!(*seen.lock().unwrap(), expected);
 }
@@ -202,7 +200,8 @@ async fn grpc_probed(answer: Grpc) -> String {
 #[tokio::test]
 async fn serving_passes_and_the_call_is_one_of_grpc() {
     let (address, seen) = grpc(SERVING).await;
-    let health = Health { probe: Probe::Grpc("shop.Orders".to_owned()), ..health() };
+    let host = Some(HeaderValue::from_static("shop.example.com"));
+    let health = Health { probe: Probe::Grpc("shop.Orders".to_owned()), host, ..health() };
     let (outcome, text) = probed(address, health).await;
     assert_eq!((outcome, text.as_str()), (Ok(Pass::Serving), "grpc shop.Orders: SERVING"));
     let (uri, headers, message) = &*seen.lock().unwrap();
@@ -236,19 +235,4 @@ async fn an_http1_server_fails_a_grpc_probe() {
     let (address, _) = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
     let text = probed(address, Health { probe: Probe::Grpc(String::new()), ..health() }).await.1;
     assert_eq!(text, "grpc: not an answer of this protocol");
-}
-
-/// The host of a probe: of the configuration, else of the first route that names one, else the address.
-#[test]
-fn the_host_is_the_one_that_people_expect() {
-    let host = |routes: &str| {
-        let yaml = format!("web: {{ {routes} backends: [\"10.0.0.1:80\"] }}");
-        let world = World::new(&yaml, |service: &mut checked::Service| service.health = Some(health()));
-        let (declared, service) = world.services().next().unwrap();
-        let address = "10.0.0.1:80".parse().unwrap();
-        Target::of(declared, service).unwrap().host(address).to_str().unwrap().to_owned()
-    };
-    assert_eq!(host("route: shop.example.com/,"), "shop.example.com");
-    assert_eq!(host("route: [/, { host: '*.example.com' }, { host: b.example.com }],"), "b.example.com");
-    assert_eq!(host(""), "10.0.0.1:80");
 }
