@@ -2,6 +2,7 @@
 //! It promises that nothing is served unless everything could be bound, and that what was bound is drained.
 //! It is the only module that knows all others; it decides nothing about requests.
 
+mod by_hand;
 mod overview;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use crate::admin::{self, Resources};
 use crate::config::checked::{Accept, Config};
+use crate::control::by_hand::ByHand;
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
@@ -196,6 +198,10 @@ impl App {
                 events: self.events.clone(),
                 readiness: self.readiness.clone(),
                 drain: self.trigger.clone(),
+                by_hand: Arc::new(by_hand::Hands {
+                    control: ByHand::new(self.store.clone(), self.registry.clone(), self.events.clone()),
+                    overview: overview.clone(),
+                }),
             };
             tasks.spawn(async move {
                 if let Err(error) = server.serve(Arc::new(resources)).await {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::guard::{Guard, Refusal};
 use super::status::ProcessState;
-use super::{Resources, page};
+use super::{Handled, NotThere, Resources, page};
 use crate::lifecycle::drain::Reason;
 use crate::telemetry::exposition;
 
@@ -29,6 +29,7 @@ enum Target<'a> {
     Service(&'a str),
     Events,
     Drain,
+    Undrain,
     /// Named in the contract of the API, not built yet.
     Later(&'a str),
 }
@@ -45,14 +46,15 @@ impl<'a> Target<'a> {
             "/api/v1/services" => Target::Services,
             "/api/v1/events" => Target::Events,
             "/api/v1/drain" => Target::Drain,
-            "/api/v1/reload" | "/api/v1/undrain" | "/api/v1/scale" => Target::Later(path),
+            "/api/v1/undrain" => Target::Undrain,
+            "/api/v1/reload" | "/api/v1/scale" => Target::Later(path),
             _ => Target::Service(path.strip_prefix("/api/v1/services/").filter(|name| !name.contains('/'))?),
         })
     }
 
     const fn allow(self) -> &'static str {
         match self {
-            Target::Drain | Target::Later(_) => "POST",
+            Target::Drain | Target::Undrain | Target::Later(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -94,6 +96,7 @@ fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Re
         Target::Service(name) => service(resources, name),
         Target::Events => Ok(json(StatusCode::OK, &resources.events.all())),
         Target::Drain => drain(resources, body),
+        Target::Undrain => undrain(resources, body),
         Target::Later(path) => Err(Problem::not_yet(path)),
     }
 }
@@ -129,20 +132,51 @@ struct DrainRequest {
     backend: Option<String>,
 }
 
+impl DrainRequest {
+    fn read(body: &[u8]) -> Result<Self, Problem> {
+        match body.trim_ascii() {
+            b"" => Ok(Self::default()),
+            body => serde_json::from_slice(body).map_err(|error| Self::misread(&error.to_string())),
+        }
+    }
+
+    /// A backend with its service; `None` if nothing is named.
+    fn backend(&self) -> Result<Option<(&str, &str)>, Problem> {
+        match (&self.service, &self.backend) {
+            (None, None) => Ok(None),
+            (Some(service), Some(backend)) => Ok(Some((service, backend))),
+            _ => Err(Self::misread("one is named without the other")),
+        }
+    }
+
+    fn misread(error: &str) -> Problem {
+        let message = format!("the body is not `{{}}` or `{{ \"service\": …, \"backend\": … }}`: {error}");
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+}
+
 fn drain(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
-    let request = match body.trim_ascii() {
-        b"" => DrainRequest::default(),
-        body => serde_json::from_slice(body).map_err(|error| {
-            let message = format!("the body is not `{{}}` or `{{ \"service\": …, \"backend\": … }}`: {error}");
-            Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
-        })?,
-    };
-    if request.service.is_some() || request.backend.is_some() {
-        return Err(Problem::not_yet("draining one service or backend"));
+    if let Some((service, backend)) = DrainRequest::read(body)?.backend()? {
+        return handled(resources.by_hand.drain(service, backend));
     }
     resources.events.push("drain_requested", "drain of the process requested by the admin API", &[]);
     resources.drain.request_once(Reason::Api);
     Ok(json(StatusCode::ACCEPTED, &serde_json::json!({ "state": ProcessState::Draining })))
+}
+
+fn undrain(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
+    let request = DrainRequest::read(body)?;
+    let Some((service, backend)) = request.backend()? else {
+        return Err(DrainRequest::misread("it names no backend, and a process that drains cannot be stopped from it"));
+    };
+    handled(resources.by_hand.undrain(service, backend))
+}
+
+fn handled(result: Result<Handled, NotThere>) -> Result<Answer, Problem> {
+    match result {
+        Ok(handled) => Ok(json(StatusCode::OK, &handled)),
+        Err(NotThere(message)) => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message)),
+    }
 }
 
 /// A refusal, for people and programs.

@@ -9,12 +9,14 @@ use crate::lifecycle::readiness::Readiness;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
+pub use self::by_hand::{ByHand, Handled, NotThere};
 pub use self::server::{BindError, Server};
 pub use self::status::{
     BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
 };
 
 mod api;
+mod by_hand;
 mod guard;
 mod page;
 mod server;
@@ -32,8 +34,10 @@ pub struct Resources {
     pub events: Arc<Events>,
     /// `GET /readyz`, together with `drain`.
     pub readiness: Readiness,
-    /// `POST /api/v1/drain`.
+    /// `POST /api/v1/drain` of the process.
     pub drain: Trigger,
+    /// `POST /api/v1/{drain,undrain}` of a backend.
+    pub by_hand: Arc<dyn ByHand>,
 }
 
 impl Resources {

@@ -116,6 +116,12 @@ pub struct BackendStatus {
     pub address: String,
     /// In a word.
     pub state: BackendState,
+    /// What keeps it from its whole share, for people: `GET /healthz: 500`, `by hand`.
+    #[serde(default)]
+    pub why: Option<String>,
+    /// Its share of a whole one while it warms up, 0 to 1.
+    #[serde(default)]
+    pub share: Option<f64>,
     /// Its relative share.
     pub weight: u32,
     /// Requests at it.
@@ -130,7 +136,7 @@ pub struct BackendStatus {
     pub p99_ms: Option<f64>,
 }
 
-/// Whether a backend takes requests.
+/// Whether a backend takes requests. Of several reasons not to, the one that nothing but a person can end goes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BackendState {
@@ -138,14 +144,40 @@ pub enum BackendState {
     Ready,
     /// It is at `max_in_flight`.
     Full,
-    /// Its answers took it out for a while.
-    Ejected,
-    /// It was ejected, and its next request decides.
+    /// It was ejected, and the next single request decides.
     Probation,
+    /// Its answers took it out.
+    Ejected,
+    /// Its probes fail, or it waits for the first that passes.
+    Unhealthy,
+    /// It asked to be left alone.
+    Leaving,
+    /// It was taken out, and finishes what it has.
+    Draining,
+    /// It was taken out, and has finished.
+    Drained,
     /// Its name has no address at the moment.
     Unresolved,
-    /// It finishes what it has.
-    Draining,
+}
+
+impl BackendState {
+    /// All of them, in the order in which people want to see them.
+    pub const ALL: [BackendState; 9] = [
+        BackendState::Ready,
+        BackendState::Full,
+        BackendState::Probation,
+        BackendState::Ejected,
+        BackendState::Unhealthy,
+        BackendState::Leaving,
+        BackendState::Draining,
+        BackendState::Drained,
+        BackendState::Unresolved,
+    ];
+
+    /// Whether it takes requests only if its service has no other backend: the reason may be wrong.
+    pub const fn is_doubtful(self) -> bool {
+        matches!(self, BackendState::Ejected | BackendState::Unhealthy)
+    }
 }
 
 impl fmt::Display for BackendState {
@@ -153,10 +185,13 @@ impl fmt::Display for BackendState {
         f.pad(match self {
             BackendState::Ready => "ready",
             BackendState::Full => "full",
-            BackendState::Ejected => "ejected",
             BackendState::Probation => "probation",
-            BackendState::Unresolved => "unresolved",
+            BackendState::Ejected => "ejected",
+            BackendState::Unhealthy => "unhealthy",
+            BackendState::Leaving => "leaving",
             BackendState::Draining => "draining",
+            BackendState::Drained => "drained",
+            BackendState::Unresolved => "unresolved",
         })
     }
 }

@@ -29,6 +29,8 @@ pub(crate) fn sample_status(state: ProcessState) -> Status {
     let backend = |address: &str, state| BackendStatus {
         address: address.to_owned(),
         state,
+        why: None,
+        share: None,
         weight: 1,
         in_flight: 4,
         requests: 1_000,
@@ -89,6 +91,32 @@ pub(crate) fn sample_resources() -> Resources {
         events: Arc::new(Events::new()),
         readiness: Readiness::new(),
         drain: drain::new().0,
+        by_hand: Arc::new(SampleHands),
+    }
+}
+
+/// Knows one backend.
+struct SampleHands;
+
+impl SampleHands {
+    fn set(service: &str, backend: &str, state: BackendState) -> Result<Handled, NotThere> {
+        let all = sample_status(ProcessState::Ready).services.swap_remove(0).backends;
+        let (mut found, others): (Vec<_>, Vec<_>) = all.into_iter().partition(|known| known.address == backend);
+        if service != "shop" || found.is_empty() {
+            return Err(NotThere(format!("there is no {service}/{backend}")));
+        }
+        found[0].state = state;
+        Ok(Handled { service: service.to_owned(), backends: found, ready: others.len() })
+    }
+}
+
+impl ByHand for SampleHands {
+    fn drain(&self, service: &str, backend: &str) -> Result<Handled, NotThere> {
+        Self::set(service, backend, BackendState::Draining)
+    }
+
+    fn undrain(&self, service: &str, backend: &str) -> Result<Handled, NotThere> {
+        Self::set(service, backend, BackendState::Ready)
     }
 }
 
@@ -241,7 +269,7 @@ async fn the_wrong_method_is_told_the_right_one() {
 async fn what_is_not_there_is_json_that_says_so() {
     let admin = start_on_loopback();
     assert_eq!(admin.ask("GET", "/api/v2/status").await.json()["status"], 404);
-    for path in ["/api/v1/reload", "/api/v1/scale", "/api/v1/undrain"] {
+    for path in ["/api/v1/reload", "/api/v1/scale"] {
         let reply = admin.post(path, "").await;
         assert_eq!((reply.status(), reply.json()["reason"].as_str()), (501, Some("not_in_this_version")));
     }
@@ -262,11 +290,26 @@ async fn a_drain_is_requested_once_however_often_it_is_posted() {
 #[tokio::test]
 async fn a_drain_that_is_not_understood_drains_nothing() {
     let admin = start_on_loopback();
-    for (body, status) in [("{", 400), ("{\"servise\":\"x\"}", 400), ("[]", 400), ("{\"service\":\"shop\"}", 501)] {
-        assert_eq!(admin.post("/api/v1/drain", body).await.status(), status, "{body}");
+    for body in ["{", "{\"servise\":\"x\"}", "[]", "{\"service\":\"shop\"}", "{\"backend\":\"a:1\"}"] {
+        assert_eq!(admin.post("/api/v1/drain", body).await.status(), 400, "{body}");
     }
     assert_eq!(admin.post("/api/v1/drain", &"x".repeat(100_000)).await.status(), 413);
     assert!(!admin.resources.drain.is_requested());
+}
+
+#[tokio::test]
+async fn a_backend_is_drained_and_put_back_by_name() {
+    let admin = start_on_loopback();
+    let body = r#"{"service": "shop", "backend": "10.0.0.11:5000"}"#;
+    for (path, state) in [("/api/v1/drain", "draining"), ("/api/v1/undrain", "ready")] {
+        let reply = admin.post(path, body).await;
+        assert_eq!((reply.status(), reply.json()["backends"][0]["state"].as_str()), (200, Some(state)));
+        assert_eq!(reply.json()["ready"], 1);
+        let reply = admin.post(path, r#"{"service": "shop", "backend": "x:1"}"#).await;
+        assert_eq!((reply.status(), reply.json()["message"].as_str()), (404, Some("there is no shop/x:1")));
+    }
+    assert_eq!(admin.post("/api/v1/undrain", "").await.status(), 400);
+    assert!(!admin.resources.drain.is_requested(), "the process goes on");
 }
 
 #[tokio::test]

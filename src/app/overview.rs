@@ -1,6 +1,8 @@
 //! The present state of a process as the admin API shows it: counters read, rates taken over the last seconds.
 //! It promises consistent words for the same thing on every surface. It changes nothing.
 
+mod backend;
+
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,12 +12,11 @@ use crate::admin::{
     BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
 };
 use crate::app::App;
+use crate::control::health::findings::Findings;
 use crate::lifecycle::clock;
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::Stack;
-use crate::runtime::group::Member;
 use crate::runtime::service::Service;
-use crate::runtime::standing::Reason;
 use crate::runtime::store::Store;
 use crate::telemetry::metrics::{Metrics, ServiceReading};
 use crate::units::{Moment, ServiceName};
@@ -29,6 +30,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Overview {
     store: Arc<Store<Stack>>,
     metrics: Arc<Metrics>,
+    findings: Arc<Findings>,
     listeners: Vec<Arc<ListenerContext>>,
     file: Option<PathBuf>,
     yaml: String,
@@ -48,6 +50,7 @@ impl Overview {
         Self {
             store: app.store.clone(),
             metrics: app.metrics.clone(),
+            findings: app.findings.clone(),
             listeners: app.listeners.clone(),
             file: app.setup.file.clone(),
             yaml: app.setup.yaml.clone(),
@@ -81,11 +84,13 @@ impl Overview {
     }
 
     fn service(&self, service: &Arc<Service>, routes: Vec<String>, recent: &Recent) -> ServiceStatus {
-        let set = service.members();
+        let (set, now) = (service.members(), clock::now());
         let counted = recent.of(&service.name);
         let unresolved = set.unresolved.iter().map(|name| BackendStatus {
             address: name.to_string(),
             state: BackendState::Unresolved,
+            why: None,
+            share: None,
             weight: 1,
             in_flight: 0,
             requests: 0,
@@ -101,7 +106,7 @@ impl Overview {
             queue: service.group.queue.len().into(),
             queue_limit: service.policy.queue.size.into(),
             retry_ratio: counted.as_ref().map_or(0.0, |c| ratio(c.retries.iter().sum(), c.requests())),
-            backends: set.members.iter().map(backend).chain(unresolved).collect(),
+            backends: set.members.iter().map(|member| self.backend(member, now)).chain(unresolved).collect(),
         }
     }
 }
@@ -189,35 +194,10 @@ impl Recent {
     }
 }
 
-fn backend(member: &Member) -> BackendStatus {
-    let counted = member.backend.metrics.read();
-    let in_flight = member.backend.in_flight();
-    BackendStatus {
-        address: member.backend.name.to_string(),
-        state: state(member, in_flight),
-        weight: member.weight.get(),
-        in_flight: in_flight.into(),
-        requests: counted.attempts(),
-        errors: counted.errors(),
-        p50_ms: counted.duration.quantile(0.50).map(millis),
-        p99_ms: counted.duration.quantile(0.99).map(millis),
-    }
-}
-
-fn state(member: &Member, in_flight: u32) -> BackendState {
-    let standing = &member.backend.standing;
-    match () {
-        () if standing.has(Reason::Ejected) => BackendState::Ejected,
-        () if standing.has(Reason::Probation) => BackendState::Probation,
-        () if in_flight >= member.limit => BackendState::Full,
-        () => BackendState::Ready,
-    }
-}
-
 fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn millis(duration: Duration) -> f64 {
+pub(super) fn millis(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }

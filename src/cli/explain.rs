@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use http::request::Parts;
 
 use super::ExplainArgs;
-use crate::admin::{BackendStatus, Status};
+use crate::admin::{BackendState, BackendStatus, Status};
 use crate::config::checked::{Config, Filters, Rewrite, Route, RouteAction, Service, Source};
 use crate::config::quantity::spell_duration;
 use crate::error::FailureKind;
@@ -223,8 +223,8 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
     });
     match found {
         Ok((backends, address)) => {
-            let rows: Vec<[String; 4]> = backends.iter().map(live).collect();
-            block(&rows) + &format!("           (as the instance at {address} has them)\n")
+            let rows: Vec<[String; 5]> = backends.iter().map(live).collect();
+            block(&rows) + &nobody_sound(&backends) + &format!("           (as the instance at {address} has them)\n")
         }
         Err(reason) => {
             let Source::Backends(configured) = &service.source;
@@ -236,9 +236,25 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
     }
 }
 
-fn live(backend: &BackendStatus) -> [String; 4] {
+fn live(backend: &BackendStatus) -> [String; 5] {
     let latency = backend.p50_ms.map_or_else(String::new, |ms| format!("p50 {}", super::status::millis(Some(ms))));
-    [backend.address.clone(), backend.state.to_string(), format!("in flight {}", backend.in_flight), latency]
+    let in_flight = format!("in flight {}", backend.in_flight);
+    [backend.address.clone(), backend.state.to_string(), in_flight, latency, super::status::because(backend)]
+}
+
+/// What happens to a request while nothing speaks for any backend.
+fn nobody_sound(backends: &[BackendStatus]) -> String {
+    let is = |judge: fn(BackendState) -> bool| backends.iter().any(|backend| judge(backend.state));
+    let sound = is(|state| matches!(state, BackendState::Ready | BackendState::Full | BackendState::Probation));
+    if sound {
+        return String::new();
+    }
+    let what = if is(BackendState::is_doubtful) {
+        "none is ready, so those that are unhealthy or ejected are tried all the same"
+    } else {
+        "none takes requests: the answer is 503 no_healthy_backend"
+    };
+    format!("           {what}\n")
 }
 
 fn block<const N: usize>(rows: &[[String; N]]) -> String {
@@ -379,5 +395,28 @@ refused    400 bad_request
         let answer =
             explain(&loaded.config, ask(), || Ok((Status { services: vec![], ..status.clone() }, here.clone())));
         assert!(answer.text.contains("has no service `shop`"), "{}", answer.text);
+    }
+
+    #[test]
+    fn what_keeps_backends_from_serving_is_said() {
+        let loaded = load::parse(YAML, "portway.yaml", &ProcessEnvironment).unwrap();
+        let mut status = sample_status(ProcessState::Ready);
+        let mut explained = |states: [BackendState; 2], why: &str| {
+            for (backend, state) in status.services[0].backends.iter_mut().zip(states) {
+                (backend.state, backend.why) = (state, Some(why.to_owned()));
+            }
+            let parts = request::parts("GET", "http://shop.example.com/", &[]).unwrap();
+            explain(&loaded.config, parts, || Ok((status.clone(), "here".to_owned()))).text
+        };
+        let text = explained([BackendState::Unhealthy, BackendState::Ready], "GET /healthz: 500");
+        assert!(text.contains("unhealthy  in flight 4  p50 3 ms  GET /healthz: 500\n"), "{text}");
+        assert!(!text.contains("none"), "{text}");
+        let text = explained([BackendState::Unhealthy, BackendState::Drained], "x");
+        assert!(
+            text.contains("none is ready, so those that are unhealthy or ejected are tried all the same"),
+            "{text}"
+        );
+        let text = explained([BackendState::Leaving, BackendState::Drained], "by hand");
+        assert!(text.contains("none takes requests: the answer is 503 no_healthy_backend"), "{text}");
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
@@ -18,6 +19,7 @@ mod check;
 mod completions;
 mod config_show;
 mod demo;
+mod drain;
 mod explain;
 mod healthcheck;
 mod init;
@@ -28,6 +30,7 @@ mod schema;
 mod status;
 mod version;
 
+pub use drain::BackendName;
 pub use instance::InstanceArgs;
 
 /// Where the configuration is looked for if nobody says.
@@ -59,6 +62,10 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show what a running instance does
     Status(StatusArgs),
+    /// Take a backend of a running instance out, or end the instance when its work is done
+    Drain(DrainArgs),
+    /// Put a backend back that was drained
+    Undrain(UndrainArgs),
     /// Print the configuration as Portway understands it
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -150,6 +157,31 @@ pub struct StatusArgs {
     pub json: bool,
 }
 
+/// Arguments of `drain`.
+#[derive(Args, Debug)]
+pub struct DrainArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The backend to take out, as `portway status` names it; without one, the whole process
+    #[arg(value_name = "SERVICE/BACKEND")]
+    pub backend: Option<BackendName>,
+    /// Wait until nothing is in flight at it, for so long at most: `30s`
+    #[arg(long, value_name = "DURATION", requires = "backend", value_parser = drain::duration)]
+    pub wait: Option<Duration>,
+}
+
+/// Arguments of `undrain`.
+#[derive(Args, Debug)]
+pub struct UndrainArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The backend to put back
+    #[arg(value_name = "SERVICE/BACKEND")]
+    pub backend: BackendName,
+}
+
 /// Arguments of `config show`.
 #[derive(Args, Debug)]
 pub struct ConfigShowArgs {
@@ -203,6 +235,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             let output = if args.json { status::Output::Json } else { status::Output::Table };
             args.instance.admin().map_or_else(|message| complain(&message), |admin| status::run(&admin, output))
         }
+        Command::Drain(args) => drain::drain(&args),
+        Command::Undrain(args) => drain::undrain(&args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(&args),
         Command::Schema => schema::run(),
         Command::Init(args) => init::run(&args),
@@ -280,6 +314,9 @@ mod tests {
             "check -c a.yaml --json --deny-warnings",
             "explain GET http://a/b -H k:v -H x:y",
             "status --json",
+            "drain",
+            "drain shop/10.0.0.1:5000 --wait 30s",
+            "undrain shop/10.0.0.1:5000",
             "config show --defaults",
             "schema",
             "init",
@@ -295,7 +332,16 @@ mod tests {
 
     #[test]
     fn a_wrong_command_line_ends_with_two() {
-        for line in ["portway", "portway rum", "portway check --jsno", "portway explain GET"] {
+        for line in [
+            "portway",
+            "portway rum",
+            "portway check --jsno",
+            "portway explain GET",
+            "portway drain shop",
+            "portway drain --wait 1s",
+            "portway drain shop/a:1 --wait 5",
+            "portway undrain",
+        ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }

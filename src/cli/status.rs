@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use super::admin_client::{self, Answer};
-use crate::admin::{BackendState, ServiceStatus, Status, Traffic};
+use crate::admin::{BackendState, BackendStatus, ServiceStatus, Status, Traffic};
 use crate::config::checked::Admin;
 
 /// How the status is printed.
@@ -20,14 +20,19 @@ pub(super) enum Output {
 
 /// 0 with the status on standard output, else 1 with the reason on standard error.
 pub(super) fn run(admin: &Admin, output: Output) -> ExitCode {
-    match ask(admin, output) {
+    finish(ask(admin, output))
+}
+
+/// Prints what came of it; the exit code.
+pub(super) fn finish(result: Result<String, String>) -> ExitCode {
+    match result {
         Ok(text) => {
             // A reader that has seen enough (`| head`) is no error.
             let _ = std::io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }
         Err(message) => {
-            complain(&message);
+            complain(message.strip_prefix("error: ").unwrap_or(&message));
             ExitCode::FAILURE
         }
     }
@@ -35,7 +40,12 @@ pub(super) fn run(admin: &Admin, output: Output) -> ExitCode {
 
 /// One error on standard error, which may be closed.
 pub(super) fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "error: {message}");
+    complain_of(&format!("error: {message}"));
+}
+
+/// One line on standard error.
+pub(super) fn complain_of(line: &str) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn ask(admin: &Admin, output: Output) -> Result<String, String> {
@@ -49,14 +59,19 @@ fn ask(admin: &Admin, output: Output) -> Result<String, String> {
 /// The status of the instance, and the bytes it came as. The message is for people.
 pub(super) fn fetch(admin: &Admin) -> Result<(Status, Vec<u8>), String> {
     let answer = admin_client::get(admin, "/api/v1/status").map_err(|error| error.to_string())?;
+    let body = accepted(admin, answer)?;
+    let address = admin_client::describe(admin);
+    let unreadable =
+        |error| format!("the answer of {address} cannot be read: {error}\n  is it another version of Portway?");
+    let status = serde_json::from_slice(&body).map_err(unreadable)?;
+    Ok((status, body))
+}
+
+/// The body of an answer that is no refusal.
+pub(super) fn accepted(admin: &Admin, answer: Answer) -> Result<Vec<u8>, String> {
     let address = admin_client::describe(admin);
     match answer {
-        Answer { status: 200, body } => {
-            let unreadable =
-                |error| format!("the answer of {address} cannot be read: {error}\n  is it another version of Portway?");
-            let status = serde_json::from_slice(&body).map_err(unreadable)?;
-            Ok((status, body))
-        }
+        Answer { status: 200 | 202, body } => Ok(body),
         Answer { status: 401, .. } => Err(format!(
             "{address} wants another token\n  `admin: {{ token: … }}` of the configuration that runs is the one; give it with --token or PORTWAY_ADMIN_TOKEN"
         )),
@@ -95,6 +110,7 @@ fn table(status: &Status) -> String {
     }
     text.push('\n');
     text.push_str(&services(&status.services));
+    text.push_str(&reasons(&status.services));
     text
 }
 
@@ -125,27 +141,39 @@ fn services(services: &[ServiceStatus]) -> String {
     aligned(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
 }
 
-/// `2/3 ready, 1 unresolved`.
+/// `2/3 ready, 1 unhealthy`.
 fn backends(service: &ServiceStatus) -> String {
     if service.backends.is_empty() {
         return "–".to_owned(); // it redirects
     }
     let n_in = |state| service.backends.iter().filter(|backend| backend.state == state).count();
     let mut text = format!("{}/{} ready", n_in(BackendState::Ready), service.backends.len());
-    let others = [
-        BackendState::Full,
-        BackendState::Ejected,
-        BackendState::Probation,
-        BackendState::Draining,
-        BackendState::Unresolved,
-    ];
-    for state in others {
+    for state in BackendState::ALL.into_iter().filter(|state| *state != BackendState::Ready) {
         let n = n_in(state);
         if n > 0 {
             write!(text, ", {n} {state}").expect("writing to a String cannot fail");
         }
     }
     text
+}
+
+/// A line for each backend that says why it has less than its whole share; nothing where all is well.
+fn reasons(services: &[ServiceStatus]) -> String {
+    let rows: Vec<_> = services
+        .iter()
+        .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
+        .filter(|(_, backend)| backend.why.is_some() || backend.share.is_some())
+        .map(|(service, backend)| {
+            [service.name.clone(), backend.address.clone(), backend.state.to_string(), because(backend)]
+        })
+        .collect();
+    if rows.is_empty() { String::new() } else { format!("\n{}", aligned(&rows)) }
+}
+
+/// `GET /healthz: 500`, `42 % of its share`; empty if nothing is to be said.
+pub(super) fn because(backend: &BackendStatus) -> String {
+    let share = backend.share.map(|share| format!("warming up: {:.0} % of its share", share * 100.0));
+    backend.why.iter().cloned().chain(share).collect::<Vec<_>>().join(", ").escape_debug().to_string()
 }
 
 /// Columns as wide as their widest cell, two spaces apart, nothing trailing.
@@ -201,7 +229,7 @@ fn percent(ratio: f64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::super::admin_client::tests::answering;
@@ -211,7 +239,7 @@ mod tests {
     use crate::config::checked::ListenAddress;
 
     /// A real admin listener on a thread of its own, beyond loopback so that it wants its token.
-    fn serving() -> Admin {
+    pub(crate) fn serving() -> Admin {
         let token = Some("s3cret".to_owned());
         let server = Server::bind(&Admin { address: ListenAddress::AnyTcp(0), token: token.clone() }).unwrap();
         let address = server.address();
@@ -233,6 +261,22 @@ shop     2/2 ready                        812    3 ms  22 ms  9          0      
 orders   0/2 ready, 1 full, 1 unresolved  0      –     –      14         2      0 %
 ";
         assert_eq!(table(&sample_status(ProcessState::Ready)), expected);
+    }
+
+    #[test]
+    fn what_is_not_whole_says_why() {
+        let mut status = sample_status(ProcessState::Ready);
+        let backends = &mut status.services[0].backends;
+        backends[0].state = BackendState::Unhealthy;
+        backends[0].why = Some("GET /healthz: 500".to_owned());
+        backends[1].share = Some(0.42);
+        let text = table(&status);
+        assert!(text.contains("shop     1/2 ready, 1 unhealthy "), "{text}");
+        let reasons = "
+shop  10.0.0.11:5000  unhealthy  GET /healthz: 500
+shop  10.0.0.12:5000  ready      warming up: 42 % of its share
+";
+        assert!(text.ends_with(reasons), "{text}");
     }
 
     #[test]

@@ -97,6 +97,11 @@ impl Registry {
         known
     }
 
+    /// Whether a person took it out.
+    pub fn is_drained(&self, service: &ServiceName, address: SocketAddr) -> bool {
+        self.people().contains(&(service.clone(), address))
+    }
+
     /// Forgets that a person took it out; tells whether one had. Its standing is left to the caller, who knows its ramp.
     pub fn undrain(&self, service: &ServiceName, address: SocketAddr) -> bool {
         self.people().remove(&(service.clone(), address))

@@ -106,7 +106,8 @@ impl Service {
         self.group.set_members(&self.policy.membership(), backends, unresolved);
     }
 
-    /// Takes `reason` away from a backend, which then begins its ramp, if the service has one; tells whether it held.
+    /// Takes `reason` away from a backend, which then begins anew, on its ramp if the service has one; tells whether it
+    /// held.
     pub fn readmit(&self, backend: &Backend, reason: Reason, now: Moment) -> bool {
         if !backend.standing.has(reason) {
             return false;

@@ -16,6 +16,7 @@ mod flask;
 mod framing;
 mod guard_and_engine;
 mod harness;
+mod health;
 mod identity;
 mod interim;
 mod invariants;

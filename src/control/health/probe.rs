@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use ::http::StatusCode;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::target::Target;
 use crate::config::checked::Probe;
@@ -97,25 +97,22 @@ pub fn describe(target: &Target, outcome: &Outcome) -> String {
 /// Asks the backend at `address` once.
 pub async fn run(target: &Target, address: SocketAddr) -> Outcome {
     let limit = target.health.timeout;
-    match timeout(limit, ask(target, address)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Miss::Timeout(limit)),
-    }
-}
-
-async fn ask(target: &Target, address: SocketAddr) -> Outcome {
-    let stream = dial(address, target.health.timeout).await.map_err(|error| unopened(&error, target))?;
+    let deadline = Instant::now() + limit;
+    let stream = dial(address, limit).await.map_err(|error| unopened(&error, limit))?;
     match &target.health.probe {
-        Probe::Http(path) => http::ask(stream, target, http::request(target, address, path)?).await,
+        Probe::Http(path) => http::ask(stream, target, http::request(target, address, path)?, deadline).await,
         Probe::Tcp => Ok(Pass::Connected),
-        Probe::Grpc(name) => grpc::ask(stream, grpc::request(target, address)?, name).await,
+        Probe::Grpc(name) => {
+            let asked = grpc::ask(stream, grpc::request(target, address)?, name);
+            timeout_at(deadline, asked).await.unwrap_or(Err(Miss::Timeout(limit)))
+        }
     }
 }
 
-fn unopened(error: &ProxyError, target: &Target) -> Miss {
+fn unopened(error: &ProxyError, limit: Duration) -> Miss {
     match error.kind {
         FailureKind::Overloaded => Miss::Ours,
-        FailureKind::ConnectTimeout => Miss::Timeout(target.health.timeout),
+        FailureKind::ConnectTimeout => Miss::Timeout(limit),
         _ => {
             let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
             Miss::Connect(cause.map_or(io::ErrorKind::ConnectionRefused, io::Error::kind))

@@ -160,7 +160,10 @@ impl Roster {
 
     fn target(&self, declared: &checked::Service, service: &Arc<Service>) -> Option<Arc<Target>> {
         let known = self.targets.get(&service.name).filter(|known| Arc::ptr_eq(&known.service, service));
-        known.cloned().or_else(|| Target::of(declared, service).map(Arc::new))
+        known.cloned().or_else(|| {
+            let health = declared.health.clone()?;
+            Some(Arc::new(Target { service: service.clone(), health }))
+        })
     }
 
     fn attend(&mut self, target: &Arc<Target>, backend: &Arc<Backend>, now: Moment) {
@@ -192,7 +195,7 @@ impl Roster {
         };
         subject.seen_in = seen_in;
         if !Arc::ptr_eq(&subject.target, target) {
-            let asks_anew = !subject.target.agrees_with(target);
+            let asks_anew = subject.target.health != target.health;
             subject.target = target.clone();
             if asks_anew {
                 subject.verdict.ask_anew();

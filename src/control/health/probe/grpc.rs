@@ -2,13 +2,14 @@
 //! Promises that `SERVING` with status `OK` passes and nothing else does, and to read a bounded answer.
 //! It knows of Protocol Buffers what two messages of one field need: <https://github.com/grpc/grpc/blob/master/doc/health-checking.md>.
 
+use std::net::SocketAddr;
+
 use ::http::header::{CONTENT_TYPE, HeaderMap, TE, USER_AGENT};
 use ::http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use ::http::{HeaderValue, Method, Request, StatusCode, Version};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::RecvStream;
 use h2::client::{Builder, SendRequest};
-use std::net::SocketAddr;
 
 use super::{Miss, Outcome, Pass, Target, beside};
 use crate::net::stream::Stream;

@@ -2,13 +2,16 @@
 //! Promises to judge by the status alone and to read a bounded body, so that the application sees no broken pipe.
 //! It follows no redirect: where one leads is another service's health.
 
+use std::net::SocketAddr;
+
 use ::http::header::{CONNECTION, HOST, USER_AGENT};
 use ::http::{HeaderValue, Request};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::Builder;
 use hyper_util::rt::TokioIo;
-use std::net::SocketAddr;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Miss, Outcome, Pass, Target, beside};
 use crate::http::leaving;
@@ -18,6 +21,8 @@ use crate::net::stream::Stream;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// A health page is a word; of a longer one the rest stays unread.
 const BODY_BYTES_MAX: usize = 64 * 1024;
+/// And for no longer than this part of `timeout` after the head, so that a body without an end fails no probe.
+const BODY_SHARE: u32 = 4;
 
 pub(super) fn request(target: &Target, address: SocketAddr, path: &str) -> Result<Request<Empty<Bytes>>, Miss> {
     // The configuration takes a path only that is one; a failure here fails the probe, not the process.
@@ -32,7 +37,9 @@ pub(super) fn request(target: &Target, address: SocketAddr, path: &str) -> Resul
     Ok(request)
 }
 
-pub(super) async fn ask(stream: Stream, target: &Target, request: Request<Empty<Bytes>>) -> Outcome {
+/// The head must be there by `deadline`: then there is a verdict.
+pub(super) async fn ask(stream: Stream, target: &Target, request: Request<Empty<Bytes>>, deadline: Instant) -> Outcome {
+    let limit = target.health.timeout;
     let handshake = Builder::new()
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
@@ -41,8 +48,9 @@ pub(super) async fn ask(stream: Stream, target: &Target, request: Request<Empty<
         .handshake(TokioIo::new(stream));
     let (mut sender, connection) = handshake.await.map_err(|error| miss(&error))?;
     let exchange = async {
-        let response = sender.send_request(request).await.map_err(|error| miss(&error))?;
-        let (head, mut body) = response.into_parts();
+        let response = timeout_at(deadline, sender.send_request(request)).await.map_err(|_| Miss::Timeout(limit))?;
+        let response = response.map_err(|error| miss(&error))?;
+        let (head, body) = response.into_parts();
         if leaving::is_leaving(head.status, &head.headers) {
             return Err(Miss::Leaving);
         }
@@ -50,15 +58,19 @@ pub(super) async fn ask(stream: Stream, target: &Target, request: Request<Empty<
         if !target.health.expect.iter().any(|range| range.contains(&status)) {
             return Err(Miss::Status(head.status));
         }
-        let mut n_bytes = 0;
-        while n_bytes < BODY_BYTES_MAX
-            && let Some(Ok(frame)) = body.frame().await
-        {
-            n_bytes += frame.data_ref().map_or(0, Bytes::len);
-        }
+        let _ = timeout(limit / BODY_SHARE, read_away(body)).await;
         Ok(Pass::Status(head.status))
     };
     beside(connection, exchange).await
+}
+
+async fn read_away(mut body: Incoming) {
+    let mut n_bytes = 0;
+    while n_bytes < BODY_BYTES_MAX
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        n_bytes += frame.data_ref().map_or(0, Bytes::len);
+    }
 }
 
 fn miss(error: &hyper::Error) -> Miss {
