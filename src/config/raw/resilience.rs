@@ -50,7 +50,7 @@ pub struct Health {
 pub struct Ejection {
     /// Failures in a row; `off` does not count them. Default 5.
     pub consecutive: Option<Scalar<kind::CountOrOff>>,
-    /// The smallest share of good answers, such as `80%`, over the last 10s and if other backends do better; `off` does not look at it. Default 50%.
+    /// The smallest share of good answers over ten seconds, such as `80%`, unless the other backends are no better; `off` does not look at it. Default 50%.
     pub success_rate: Option<Scalar<kind::PercentOrOff>>,
     /// How long the first ejection lasts; each further one in a row lasts longer. Default 10s.
     pub base: Option<Scalar<kind::Duration>>,

@@ -319,7 +319,7 @@ const CASES: [(&str, &str); 65] = [
     ("ejection: { consecutive: few }", "3:30 \"few\" is not a whole number (write a number such as 5)"),
     ("ejection: { success_rate: 80 }", "3:31 \"80\" needs a %, e.g. 80% (a share is written in whole percent)"),
     ("ejection: { success_rate: 0.8 }", "3:31 \"0.8\" needs a %, e.g. 80% (a share is written in whole percent)"),
-    ("ejection: { success_rate: 0% }", "3:31 \"0%\" is not between 1% and 100% (write a share such as 80%)"),
+    ("ejection: { success_rate: 0% }", "3:31 \"0%\" is not between 1% and 100% (write a share such as 50%)"),
     ("ejection: { success_rate: 99.5% }", "3:31 \"99.5%\" is not whole percent (write a whole number and a %: 20%)"),
     ("ejection: { max_ejected: 0% }", "3:30 \"0%\" is not between 1% and 100% (write a share such as 50%)"),
     ("ejection: { max_ejected: 110% }", "3:30 \"110%\" is more than all (the largest share is 100%)"),
@@ -415,6 +415,7 @@ fn settings_that_can_have_an_effect_are_not_warned_of() {
         "retries: { budget: { ratio: 0% } }",
         "retries: { budget: { per_second: 0 } }",
         "ejection: { consecutive: off, success_rate: 1% }",
+        "ejection: { consecutive: off }",
         "health: { grpc: true, host: a, headers: { x-a: b } }",
         "health: { path: /p, every: 10ms }",
     ] {

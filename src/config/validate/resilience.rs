@@ -20,14 +20,11 @@ use crate::config::quantity::spell_duration;
 use crate::config::raw::{self, Switch, kind};
 use crate::config::scalar::{Kind, Scalar};
 use crate::config::source::Span;
-use crate::units::Percent;
 
 /// Most attempts after the first: each is a backend's work for nothing, and a service has seldom more backends.
 const ATTEMPTS_MAX: u32 = 10;
 /// Shortest time between two probes of one backend, so that probes never become load.
 const HEALTH_EVERY_MIN: Duration = Duration::from_millis(10);
-/// What messages propose for `success_rate`.
-const SUCCESS_RATE_HINT: Percent = Percent::new_const(80);
 
 /// How the backends of a service with these routes are probed.
 pub(super) fn health(raw: Option<&Switch<raw::Health>>, routes: &[Route], check: &mut Check<'_>) -> Option<Health> {
@@ -180,10 +177,9 @@ pub(super) fn ejection(raw: Option<&Switch<raw::Ejection>>, check: &mut Check<'_
     reject_crossed(Bound { typed: &raw.base, value: base }, Bound { typed: &raw.max, value: max }, check);
     let ejection = Ejection {
         consecutive: consecutive(&raw.consecutive, check),
-        success_rate: match (&raw.success_rate, is_off(&raw.success_rate)) {
-            (_, true) => None,
-            (None, false) => Some(defaults::EJECTION_SUCCESS_RATE),
-            (Some(_), false) => Some(check.percent(&raw.success_rate, SUCCESS_RATE_HINT, Zero::Rejected)),
+        success_rate: match is_off(&raw.success_rate) {
+            true => None,
+            false => Some(check.percent(&raw.success_rate, defaults::EJECTION_SUCCESS_RATE, Zero::Rejected)),
         },
         base,
         max,
