@@ -225,7 +225,7 @@ mod tests {
         stage.reload("web: { backends: [\"10.0.0.2:80\"] }");
         stage.hands.undrain("web", "10.0.0.1:80").unwrap();
         stage.reload("web: { backends: [\"10.0.0.1:80\", \"10.0.0.2:80\"] }");
-        assert!(stage.backends(0)[0].standing.is_plain());
+        assert!(!stage.backends(0)[0].standing.has(Reason::Drained));
     }
 
     #[test]
