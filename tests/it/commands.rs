@@ -14,12 +14,14 @@ use rustix::process::Signal;
 use crate::support::{Guarded, Scratch, binary, eventually, exchange, free_address, get};
 
 /// Every command with what makes it a whole command line.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "run",
     "demo",
     "check",
     "explain",
     "status",
+    "drain",
+    "undrain",
     "config show",
     "schema",
     "init",
