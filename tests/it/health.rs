@@ -358,3 +358,22 @@ async fn the_word_of_a_backend_that_leaves_is_not_handed_on() {
     assert_eq!(status_of(&portway, "web", &leaver.address.to_string()).await["state"], "leaving");
     assert_eq!(portway.get("/").await.head.get("x-portway-reason"), Some("no_healthy_backend"));
 }
+
+#[tokio::test]
+async fn an_address_that_a_name_leads_to_is_probed_and_drained_like_any_other() {
+    let patient = Patient::start("one").await;
+    let (name, address) = (format!("localhost:{}", patient.origin.address.port()), patient.address());
+    let portway = Portway::start(&format!(
+        "services: {{ web: {{ backends: [\"{name}\"], health: {{ path: /healthz, every: 200ms, initial: down }} }} }}"
+    ))
+    .await;
+    until_state(&portway, &address, "ready").await;
+    let probe = patient.origin.requests().swap_remove(0);
+    assert_eq!(probe.head.get("host"), Some(&*address), "no route names a host");
+    let (ok, text) = hands(&portway, "drain", &name).await;
+    assert!(ok && text.contains(&format!("web {address}   drained")), "{text}");
+    patient.answers(500);
+    let failed = || async { portway.metrics().await.sum("portway_backend_healthy", &[]) == 0.0 };
+    eventually(SOON, "the probes to go on", failed).await;
+    assert_eq!(status_of(&portway, "web", &address).await["state"], "drained", "a person's word goes first");
+}
