@@ -34,8 +34,8 @@
 //! Whatever fails on the way is a [`error::FailureKind`]: one table gives its status, its reason word and whose fault it
 //! is, and [`http::local_reply`] writes it for whoever asked.
 //!
-//! Beside the workers runs one control thread: signals, [`control::resolve`], the [`admin`] listener, the drain. It writes
-//! only what [`runtime`] holds; requests read that.
+//! Beside the workers runs one control thread: signals, [`control::health`], [`control::outlier`], [`control::resolve`], the
+//! [`admin`] listener, the drain. It writes only what [`runtime`] holds; requests read that.
 //!
 //! # Modules, lowest first
 //!
