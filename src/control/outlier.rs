@@ -130,6 +130,7 @@ impl Outliers {
             phase,
             presence: if absent { Presence::Absent } else { Presence::Present },
             failures_in_a_row: backend.conduct.failures_in_a_row(),
+            held_against_it: backend.conduct.failures_held_against_it(),
             window: history.window.sum(),
             trial: backend.conduct.take_trial(),
             ejections: history.ejections,
@@ -167,7 +168,7 @@ impl Outliers {
                 service.group.queue.notify();
                 self.say("backend_restored", "backend takes requests again", backend);
             }
-            Verdict::Pardon => backend.conduct.begin_anew(now),
+            Verdict::Pardon => backend.conduct.pardon(now),
             Verdict::Forgive => {
                 history.ejections -= 1;
                 history.calm_since = now;

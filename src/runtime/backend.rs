@@ -83,7 +83,9 @@ impl Backend {
             Grade::Throttled => self.conduct.throttled(began),
             Grade::Bad => {
                 let run = self.conduct.bad(began);
-                if ejection.and_then(|ejection| ejection.consecutive).is_some_and(|limit| limit.get() == run) {
+                let limit = ejection.and_then(|ejection| ejection.consecutive);
+                // At its multiples as well: the first time the service may have failed as a whole.
+                if run > 0 && limit.is_some_and(|limit| run.is_multiple_of(limit.get())) {
                     self.bell.notify_one();
                 }
             }

@@ -68,6 +68,8 @@ pub struct Faults {
 #[derive(Debug, Default)]
 pub struct Conduct {
     failures_in_a_row: AtomicU32,
+    /// So many of them tell it from no other backend.
+    pardoned: AtomicU32,
     trial: AtomicU8,
     bad: AtomicU64,
     throttled: AtomicU64,
@@ -82,12 +84,23 @@ impl Conduct {
         self.failures_in_a_row.load(Relaxed)
     }
 
+    /// The part of the run that came after the last [`Conduct::pardon`].
+    pub fn failures_held_against_it(&self) -> u32 {
+        self.failures_in_a_row().saturating_sub(self.pardoned.load(Relaxed))
+    }
+
     /// A good attempt ended: ends a run of failures.
     #[inline]
     pub fn good(&self) {
         if self.failures_in_a_row() != 0 {
-            self.failures_in_a_row.store(0, Relaxed);
+            self.end_run();
         }
+    }
+
+    #[cold]
+    fn end_run(&self) {
+        self.failures_in_a_row.store(0, Relaxed);
+        self.pardoned.store(0, Relaxed);
     }
 
     /// A bad attempt ended that began at `began`; gives the length of the run that it continues, 0 if it does not count.
@@ -121,7 +134,13 @@ impl Conduct {
     /// Forgets the run; only attempts that begin from `now` on make a new one.
     pub fn begin_anew(&self, now: Moment) {
         self.counts_from.store(now.0, Relaxed);
-        self.failures_in_a_row.store(0, Relaxed);
+        self.end_run();
+    }
+
+    /// Holds nothing against it that began before `now`. Its run goes on: whether it is well is not known before it answers.
+    pub fn pardon(&self, now: Moment) {
+        self.counts_from.store(now.0, Relaxed);
+        self.pardoned.store(self.failures_in_a_row(), Relaxed);
     }
 
     /// The single request of its probation ended.
@@ -205,6 +224,20 @@ mod tests {
         conduct.throttled(Moment(999));
         assert_eq!(conduct.faults(), Faults::default());
         assert_eq!(conduct.bad(NOW), 1);
+    }
+
+    #[test]
+    fn a_pardon_is_no_sign_of_health_and_counts_anew() {
+        let conduct = Conduct::default();
+        (1..=5).for_each(|run| assert_eq!(conduct.bad(Moment(1)), run));
+        conduct.pardon(NOW);
+        assert_eq!((conduct.failures_in_a_row(), conduct.failures_held_against_it()), (5, 0));
+        conduct.bad(Moment(999));
+        assert_eq!(conduct.failures_held_against_it(), 0, "it was begun before");
+        assert_eq!(conduct.bad(NOW), 6);
+        assert_eq!(conduct.failures_held_against_it(), 1);
+        conduct.good();
+        assert_eq!((conduct.failures_in_a_row(), conduct.failures_held_against_it()), (0, 0));
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub(super) struct View {
     pub(super) presence: Presence,
     /// Failures since the last good answer.
     pub(super) failures_in_a_row: u32,
+    /// Those of them that came while another backend was well.
+    pub(super) held_against_it: u32,
     /// Its answers of the last seconds.
     pub(super) window: Counts,
     /// How its trial ended, if it has.
@@ -78,7 +80,7 @@ pub(super) enum Verdict {
     Try,
     /// It takes requests again.
     Restore,
-    /// Its run of failures does not tell it from the others: count anew.
+    /// Its run of failures so far does not tell it from the others.
     Pardon,
     /// It was well for long enough: its next ejection is shorter.
     Forgive,
@@ -117,14 +119,19 @@ impl fmt::Display for Because {
 }
 
 impl View {
+    /// Takes requests, and has not failed since its last good answer.
+    fn is_well(&self) -> bool {
+        self.takes_requests() && self.failures_in_a_row == 0
+    }
+
     fn takes_requests(&self) -> bool {
         self.phase.is_none() && self.presence == Presence::Present
     }
 
     /// Why it should go, looked at alone.
     fn guilt(&self, policy: &Ejection) -> Option<Because> {
-        if policy.consecutive.is_some_and(|limit| self.failures_in_a_row >= limit.get()) {
-            return Some(Because::InARow(self.failures_in_a_row));
+        if policy.consecutive.is_some_and(|limit| self.held_against_it >= limit.get()) {
+            return Some(Because::InARow(self.held_against_it));
         }
         let (good, total) = (self.window.good, self.window.total());
         let too_few = policy.success_rate.is_some_and(|rate| good * 100 < total * u64::from(rate.get()));
@@ -163,31 +170,24 @@ pub(super) fn ejection_time(ejections: u32, policy: &Ejection) -> Duration {
 /// Finds who is to be ejected. Limits hold for the state after the ejection (envoy #27066), in which whoever is to return
 /// by this sweep still counts as out.
 fn accuse(views: &[View], policy: &Ejection) -> Vec<Decision> {
-    let mut accused: Vec<(usize, Because)> = views
-        .iter()
-        .enumerate()
-        .filter(|(_, view)| view.takes_requests())
-        .filter_map(|(idx, view)| Some((idx, view.guilt(policy)?)))
-        .collect();
+    if !views.iter().any(View::is_well) {
+        return pardon_all(views);
+    }
+    let known = views.iter().enumerate().filter(|(_, view)| view.takes_requests());
+    let mut accused: Vec<(usize, Because)> = known.filter_map(|(idx, view)| Some((idx, view.guilt(policy)?))).collect();
     accused.sort_by_key(|(idx, because)| severity(&views[*idx], because));
     let n_out_max = policy.max_ejected.of(views.len() as u64).max(1);
     let mut n_out = views.iter().filter(|view| view.phase.is_some()).count() as u64;
     let mut gone = vec![false; views.len()];
     let mut decisions = Vec::new();
     for (idx, because) in accused {
-        let others = || {
-            let others = views.iter().enumerate().filter(|(other, view)| *other != idx && view.takes_requests());
-            others.filter(|(other, _)| !gone[*other]).map(|(_, view)| view)
-        };
+        let is_other = |(other, view): &(usize, &View)| *other != idx && !gone[*other] && view.takes_requests();
+        let others: Vec<&View> = views.iter().enumerate().filter(is_other).map(|(_, view)| view).collect();
         let helps = match because {
-            Because::InARow(_) | Because::TrialFailed => others().any(|other| other.failures_in_a_row == 0),
-            Because::Rate(own) => others().count() > 0 && is_worse(own, others().map(|other| other.window)),
+            Because::Rate(own) => is_worse(own, others.iter().map(|other| other.window)),
+            Because::InARow(_) | Because::TrialFailed => true,
         };
-        if !helps {
-            if matches!(because, Because::InARow(_)) {
-                decisions.push(Decision { idx, verdict: Verdict::Pardon });
-            }
-        } else if n_out < n_out_max {
+        if helps && !others.is_empty() && n_out < n_out_max {
             gone[idx] = true;
             n_out += 1;
             let time = ejection_time(views[idx].ejections, policy);
@@ -195,6 +195,13 @@ fn accuse(views: &[View], policy: &Ejection) -> Vec<Decision> {
         }
     }
     decisions
+}
+
+/// Nobody is well: what fails is the service, its database perhaps, and a backend less would only be a place less when it
+/// returns. Whoever fails what begins from now on has to be looked at again.
+fn pardon_all(views: &[View]) -> Vec<Decision> {
+    let known = views.iter().enumerate().filter(|(_, view)| view.takes_requests());
+    known.map(|(idx, _)| Decision { idx, verdict: Verdict::Pardon }).collect()
 }
 
 /// Sorts the worst first: runs of failures, the longest first, then rates, the lowest first.

@@ -270,6 +270,34 @@ fn a_service_whose_database_is_gone_keeps_all_its_backends() {
     }
 }
 
+/// All backends hang, so that runs reach their limit one backend after the other, and come back one after the other.
+#[test]
+fn a_service_that_stalls_as_a_whole_has_all_its_backends_when_it_returns() {
+    let mut scene = Scene::new(2, &Rules::default());
+    for _ in 0..3 {
+        for idx in [0, 1] {
+            scene.answer(idx, 504);
+        }
+    }
+    for _ in 0..20 {
+        for idx in [0, 1] {
+            scene.fail(idx, 5);
+            scene.sweep();
+        }
+        scene.pass(ms(200));
+    }
+    let in_the_stall = scene.now;
+    scene.pass(ms(900));
+    scene.sweep();
+    scene.answer(0, 200);
+    (0..20).for_each(|_| record(&scene.backend(1), &scene.service, 504, in_the_stall));
+    scene.sweep();
+    assert_eq!(scene.events(), [""; 0]);
+    scene.fail(1, 5);
+    scene.sweep();
+    assert!(scene.backend(1).is_ejected(), "it alone goes on to fail");
+}
+
 #[test]
 fn two_bad_ones_of_three_are_not_both_ejected_and_the_last_one_never() {
     let mut scene = Scene::new(3, &Rules::default());

@@ -14,6 +14,7 @@ fn well() -> View {
         phase: None,
         presence: Presence::Present,
         failures_in_a_row: 0,
+        held_against_it: 0,
         window: Counts { good: 100, ..Counts::default() },
         trial: None,
         ejections: 0,
@@ -22,7 +23,7 @@ fn well() -> View {
 }
 
 fn failing(run: u32) -> View {
-    View { failures_in_a_row: run, ..well() }
+    View { failures_in_a_row: run, held_against_it: run, ..well() }
 }
 
 fn rate(good: u64, bad: u64) -> View {
@@ -97,7 +98,12 @@ fn the_unhealthy_and_the_drained_are_not_counted_as_ejected_but_as_missing() {
 fn whoever_fails_no_worse_than_all_others_is_not_ejected_and_counts_anew() {
     let all = [failing(5), failing(3), failing(1)];
     let decisions = sweep(&all, &Ejection::default(), NOW);
-    assert_eq!(decisions, [Decision { idx: 0, verdict: Verdict::Pardon }]);
+    assert_eq!(decisions, [0, 1, 2].map(|idx| Decision { idx, verdict: Verdict::Pardon }));
+    let pardoned = View { failures_in_a_row: 5, held_against_it: 0, ..well() };
+    assert_eq!(ejected(&[pardoned, failing(5)], &Ejection::default()), NOBODY, "a pardon does not make anybody well");
+    assert_eq!(ejected(&[pardoned, well()], &Ejection::default()), NOBODY);
+    let failing_still = View { failures_in_a_row: 10, held_against_it: 5, ..well() };
+    assert_eq!(ejected(&[failing_still, well()], &Ejection::default()), [0]);
 }
 
 #[test]
@@ -166,11 +172,12 @@ fn any_view() -> impl Strategy<Value = View> {
     ];
     let presence = prop_oneof![4 => Just(Presence::Present), 1 => Just(Presence::Absent)];
     let trial = prop_oneof![Just(None), Just(Some(Trial::Passed)), Just(Some(Trial::Failed))];
-    (phase, presence, 0_u32..12, (0_u64..50, 0_u64..50, 0_u64..50), trial, 0_u32..40, 0..NOW.0).prop_map(
-        |(phase, presence, failures_in_a_row, (good, bad, throttled), trial, ejections, calm_since)| View {
+    (phase, presence, (0_u32..12, 0_u32..12), (0_u64..50, 0_u64..50, 0_u64..50), trial, 0_u32..40, 0..NOW.0).prop_map(
+        |(phase, presence, (held_against_it, pardoned), (good, bad, throttled), trial, ejections, calm_since)| View {
             phase,
             presence,
-            failures_in_a_row,
+            failures_in_a_row: held_against_it + pardoned,
+            held_against_it,
             window: Counts { good, bad, throttled },
             trial,
             ejections,
