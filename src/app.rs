@@ -2,6 +2,7 @@
 //! It promises that nothing is served unless everything could be bound, and that what was bound is drained.
 //! It is the only module that knows all others; it decides nothing about requests.
 
+mod listeners;
 mod overview;
 
 use std::io;
@@ -22,10 +23,9 @@ use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::signal::{Request, Signals};
-use crate::net::listener::{self, Bound};
+use crate::net::listener;
 use crate::proxy::capacity::{self, Capacity};
 use crate::proxy::handoff::Handoff;
-use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::{self, Stack};
 use crate::proxy::worker::{self, Intake, Shared, Worker};
 use crate::runtime::registry::Registry;
@@ -34,6 +34,7 @@ use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::{Gauge, Metrics};
+use listeners::Listeners;
 use overview::Overview;
 
 /// How long what is in the access log's buffers may take to be written at the end.
@@ -81,8 +82,7 @@ pub struct App {
     findings: Arc<Findings>,
     log: Option<Arc<AccessLog>>,
     admin: Option<admin::Server>,
-    listeners: Vec<Arc<ListenerContext>>,
-    addresses: Vec<SocketAddr>,
+    listeners: Arc<Listeners>,
     trigger: Trigger,
     readiness: Readiness,
     setup: About,
@@ -101,7 +101,11 @@ impl App {
         let Setup { config, file, yaml } = setup;
         let n_workers = config.workers;
         let metrics = Metrics::with_workers(n_workers);
-        let (contexts, addresses, mut sockets) = bind_all(&config, &metrics)?;
+        if let Some(limit) = capacity::raise_descriptor_limit() {
+            tracing::debug!(limit, "descriptor limit raised");
+        }
+        let (listeners, intakes) = Listeners::new(&config, &metrics);
+        let bound = listeners.prepare(&config)?;
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
         let log = open_log(&config, &metrics)?;
         let capacity = Arc::new(Capacity::new(config.limits.connections.get()));
@@ -110,7 +114,8 @@ impl App {
             Build { generation: 1, registry: &registry, metrics: &metrics, stack: &stack::build, previous: None };
         let store = Arc::new(Store::new(Snapshot::build(config, &build)));
         metrics.config_applied(1, clock::unix_now());
-        watch_gauges(&store, &contexts, &metrics);
+        listeners.apply(bound, &store.load().config);
+        watch_queues(&store, &metrics);
         let (trigger, drain) = drain::new();
         let pseudonym = format!("portway-{:08x}", fastrand::u32(..)).into();
         let accept = store.load().config.accept;
@@ -122,11 +127,18 @@ impl App {
             }
         };
         handed.reverse();
-        let shared = Shared { store: store.clone(), metrics: metrics.clone(), capacity, drain, pseudonym, handoff };
+        let shared = Shared {
+            store: store.clone(),
+            metrics: metrics.clone(),
+            capacity,
+            drain,
+            leaving: registry.leaving.clone(),
+            pseudonym,
+            handoff,
+        };
         let mut workers = Vec::new();
-        for worker_idx in 0..n_workers.get() {
-            let own = sockets.iter_mut().zip(&contexts).filter_map(|(s, c)| s.pop().map(|s| (s, c.clone())));
-            let intake = Intake { listeners: own.collect(), handed: handed.pop() };
+        for (worker_idx, listeners) in intakes.into_iter().enumerate() {
+            let intake = Intake { listeners, handed: handed.pop() };
             let worker = Worker::new(worker_idx, &shared, log.as_deref().map(AccessLog::writer));
             workers.push(spawn_worker(worker_idx, worker, intake, trigger.hold())?);
         }
@@ -138,8 +150,7 @@ impl App {
             findings: Arc::default(),
             log,
             admin,
-            listeners: contexts,
-            addresses,
+            listeners: Arc::new(listeners),
             trigger,
             readiness: Readiness::new(),
             setup: About { file, yaml },
@@ -148,8 +159,8 @@ impl App {
     }
 
     /// Where the TCP listeners of the configuration ended up, in its order: port 0 has become a real one.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
     }
 
     /// Where the admin API listens.
@@ -216,7 +227,7 @@ impl App {
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {
-            let open: u32 = self.listeners.iter().map(|context| context.connections()).sum();
+            let open: u32 = self.listeners.contexts().iter().map(|context| context.connections()).sum();
             tracing::warn!(connections = open, "not drained in time: what is still open is cut");
             // The workers cut what is open as soon as they see it.
             let _ = tokio::time::timeout(Duration::from_secs(1), self.trigger.released()).await;
@@ -237,7 +248,7 @@ impl App {
 
     fn announce(&self) {
         let snapshot = self.store.load();
-        for context in &self.listeners {
+        for context in self.listeners.contexts() {
             tracing::info!(address = %context.address, "listening");
         }
         let admin = snapshot.config.admin.as_ref().map_or_else(|| "off".to_owned(), |a| a.address.to_string());
@@ -256,26 +267,6 @@ pub enum TakeSignals {
     No,
 }
 
-type Sockets = (Vec<Arc<ListenerContext>>, Vec<SocketAddr>, Vec<Vec<Bound>>);
-
-fn bind_all(config: &Config, metrics: &Metrics) -> Result<Sockets, StartError> {
-    if let Some(limit) = capacity::raise_descriptor_limit() {
-        tracing::debug!(limit, "descriptor limit raised");
-    }
-    let (mut contexts, mut addresses, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
-    for declared in &config.listeners {
-        // With `accept: balanced` one worker accepts for all.
-        let n_sockets = if config.accept == Accept::Kernel { config.workers.get() } else { 1 };
-        let bound = listener::bind(&declared.address, n_sockets)?;
-        let local = bound.first().and_then(Bound::local_addr);
-        let counters = metrics.listener(&declared.address.to_string());
-        contexts.push(Arc::new(ListenerContext::new(declared, local, counters)));
-        addresses.extend(local);
-        sockets.push(bound);
-    }
-    Ok((contexts, addresses, sockets))
-}
-
 fn open_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<AccessLog>>, StartError> {
     let Some(declared) = &config.access_log else { return Ok(None) };
     let opened = AccessLog::open(declared, metrics).map_err(|source| {
@@ -285,12 +276,7 @@ fn open_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Access
     opened.map(|log| Some(Arc::new(log)))
 }
 
-fn watch_gauges(store: &Arc<Store<Stack>>, contexts: &[Arc<ListenerContext>], metrics: &Metrics) {
-    for context in contexts {
-        let weak = Arc::downgrade(context);
-        let read = move || weak.upgrade().map(|context| f64::from(context.connections()));
-        metrics.watch(Gauge::Connections, &[&context.address], read);
-    }
+fn watch_queues(store: &Store<Stack>, metrics: &Metrics) {
     for service in &store.load().services {
         let queue = Arc::downgrade(&service.group);
         let read = move || queue.upgrade().map(|group| f64::from(group.queue.len()));

@@ -10,8 +10,8 @@ use crate::admin::{
     BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
 };
 use crate::app::App;
+use crate::app::listeners::Listeners;
 use crate::lifecycle::clock;
-use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::Stack;
 use crate::runtime::group::Member;
 use crate::runtime::service::Service;
@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_secs(1);
 pub(super) struct Overview {
     store: Arc<Store<Stack>>,
     metrics: Arc<Metrics>,
-    listeners: Vec<Arc<ListenerContext>>,
+    listeners: Arc<Listeners>,
     file: Option<PathBuf>,
     yaml: String,
     started: Moment,
@@ -115,7 +115,7 @@ impl StatusSource for Overview {
             let routes = declared.routes.iter().map(|route| route.display.clone()).collect();
             self.service(service, routes, &recent)
         });
-        let listeners = self.listeners.iter().map(|listener| ListenerStatus {
+        let listeners = self.listeners.contexts().into_iter().map(|listener| ListenerStatus {
             address: listener.address.clone(),
             protocol: listener.scheme.as_str().to_owned(),
             connections: listener.connections().into(),

@@ -4,3 +4,4 @@
 pub mod health;
 pub mod outlier;
 pub mod resolve;
+pub mod watch;
