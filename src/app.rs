@@ -2,8 +2,10 @@
 //! It promises that nothing is served unless everything could be bound, and that what was bound is drained.
 //! It is the only module that knows all others; it decides nothing about requests.
 
+mod edges;
 mod listeners;
 mod overview;
+mod reloading;
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,6 +20,7 @@ use crate::config::checked::{Accept, Config};
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
+use crate::control::reload::{self, Parts, Reloads};
 use crate::control::resolve::Resolver;
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
@@ -33,9 +36,11 @@ use crate::runtime::snapshot::{Build, Snapshot};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events::Events;
-use crate::telemetry::metrics::{Gauge, Metrics};
+use crate::telemetry::metrics::Metrics;
+use edges::Edges;
 use listeners::Listeners;
 use overview::Overview;
+use reloading::Answers;
 
 /// How long what is in the access log's buffers may take to be written at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -83,6 +88,7 @@ pub struct App {
     log: Option<Arc<AccessLog>>,
     admin: Option<admin::Server>,
     listeners: Arc<Listeners>,
+    capacity: Arc<Capacity>,
     trigger: Trigger,
     readiness: Readiness,
     setup: About,
@@ -115,7 +121,6 @@ impl App {
         let store = Arc::new(Store::new(Snapshot::build(config, &build)));
         metrics.config_applied(1, clock::unix_now());
         listeners.apply(bound, &store.load().config);
-        watch_queues(&store, &metrics);
         let (trigger, drain) = drain::new();
         let pseudonym = format!("portway-{:08x}", fastrand::u32(..)).into();
         let accept = store.load().config.accept;
@@ -130,7 +135,7 @@ impl App {
         let shared = Shared {
             store: store.clone(),
             metrics: metrics.clone(),
-            capacity,
+            capacity: capacity.clone(),
             drain,
             leaving: registry.leaving.clone(),
             pseudonym,
@@ -151,6 +156,7 @@ impl App {
             log,
             admin,
             listeners: Arc::new(listeners),
+            capacity,
             trigger,
             readiness: Readiness::new(),
             setup: About { file, yaml },
@@ -195,10 +201,12 @@ impl App {
 
     async fn control(&mut self, signals: TakeSignals) -> Result<End, StartError> {
         let names = self.readiness.block("names of backends");
-        let overview = Arc::new(Overview::new(self));
         let mut tasks = tokio::task::JoinSet::new();
+        let (reloads, handle) = Reloads::new(self.reload_parts(), std::mem::take(&mut self.setup.yaml));
+        let overview = Arc::new(Overview::new(self, handle.clone()));
         if let TakeSignals::Yes = signals {
-            tasks.spawn(obey_signals(Signals::new()?, self.trigger.clone(), self.log.clone()));
+            let asked = Asked { trigger: self.trigger.clone(), log: self.log.clone(), reloads: handle.clone() };
+            tasks.spawn(obey_signals(Signals::new()?, asked));
         }
         if let Some(server) = self.admin.take() {
             let resources = Resources {
@@ -207,6 +215,7 @@ impl App {
                 events: self.events.clone(),
                 readiness: self.readiness.clone(),
                 drain: self.trigger.clone(),
+                reloading: Arc::new(Answers(handle)),
             };
             tasks.spawn(async move {
                 if let Err(error) = server.serve(Arc::new(resources)).await {
@@ -224,6 +233,7 @@ impl App {
         tasks.spawn(resolver.run(self.store.clone()));
         let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
         tasks.spawn(outliers.run(self.store.clone()));
+        tasks.spawn(reloads.run());
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {
@@ -234,6 +244,21 @@ impl App {
         }
         tracing::info!(clean = end == End::Clean, "drained");
         Ok(end)
+    }
+
+    /// What the task that reloads works with.
+    fn reload_parts(&self) -> Parts<Stack> {
+        let edges = Edges { listeners: self.listeners.clone(), capacity: self.capacity.clone() };
+        Parts {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            metrics: self.metrics.clone(),
+            events: self.events.clone(),
+            stack: stack::build,
+            edges: Box::new(edges),
+            drain: self.trigger.watch(),
+            file: self.setup.file.clone(),
+        }
     }
 
     /// Says who asked for the drain, whoever it was, and reads how it should go.
@@ -276,14 +301,6 @@ fn open_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Access
     opened.map(|log| Some(Arc::new(log)))
 }
 
-fn watch_queues(store: &Store<Stack>, metrics: &Metrics) {
-    for service in &store.load().services {
-        let queue = Arc::downgrade(&service.group);
-        let read = move || queue.upgrade().map(|group| f64::from(group.queue.len()));
-        metrics.watch(Gauge::QueueLength, &[service.name.as_str()], read);
-    }
-}
-
 fn spawn_worker(
     worker_idx: usize,
     worker: Arc<Worker>,
@@ -298,7 +315,15 @@ fn spawn_worker(
     })
 }
 
-async fn obey_signals(mut signals: Signals, trigger: Trigger, log: Option<Arc<AccessLog>>) {
+/// What signals ask.
+struct Asked {
+    trigger: Trigger,
+    log: Option<Arc<AccessLog>>,
+    reloads: reload::Handle,
+}
+
+async fn obey_signals(mut signals: Signals, asked: Asked) {
+    let Asked { trigger, log, reloads } = asked;
     loop {
         match signals.next().await {
             Request::Drain(name) => {
@@ -308,7 +333,9 @@ async fn obey_signals(mut signals: Signals, trigger: Trigger, log: Option<Arc<Ac
                 trigger.request(Reason::Signal(name));
             }
             Request::Reload => {
-                tracing::warn!("SIGHUP: this version reads its configuration only at start; restart to apply it")
+                // Not waited for: the next signal may be the one that ends the process.
+                let reloads = reloads.clone();
+                tokio::spawn(async move { reloads.reload().await });
             }
             Request::ReopenLogs => {
                 if let Some(log) = &log {

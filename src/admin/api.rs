@@ -9,6 +9,7 @@ use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 
 use super::guard::{Guard, Refusal};
+use super::reloading::ReloadAnswer;
 use super::status::ProcessState;
 use super::{Resources, page};
 use crate::lifecycle::drain::Reason;
@@ -29,6 +30,9 @@ enum Target<'a> {
     Service(&'a str),
     Events,
     Drain,
+    Reload,
+    Rollback,
+    History,
     /// Named in the contract of the API, not built yet.
     Later(&'a str),
 }
@@ -45,14 +49,17 @@ impl<'a> Target<'a> {
             "/api/v1/services" => Target::Services,
             "/api/v1/events" => Target::Events,
             "/api/v1/drain" => Target::Drain,
-            "/api/v1/reload" | "/api/v1/undrain" | "/api/v1/scale" => Target::Later(path),
+            "/api/v1/reload" => Target::Reload,
+            "/api/v1/rollback" => Target::Rollback,
+            "/api/v1/history" => Target::History,
+            "/api/v1/undrain" | "/api/v1/scale" => Target::Later(path),
             _ => Target::Service(path.strip_prefix("/api/v1/services/").filter(|name| !name.contains('/'))?),
         })
     }
 
     const fn allow(self) -> &'static str {
         match self {
-            Target::Drain | Target::Later(_) => "POST",
+            Target::Drain | Target::Reload | Target::Rollback | Target::Later(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -69,11 +76,11 @@ impl<'a> Target<'a> {
 }
 
 /// Answers one request whose body was read already.
-pub(super) fn answer(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Answer {
-    route(resources, guard, parts, body).unwrap_or_else(|problem| problem.into_answer())
+pub(super) async fn answer(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Answer {
+    route(resources, guard, parts, body).await.unwrap_or_else(|problem| problem.into_answer())
 }
 
-fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Result<Answer, Problem> {
+async fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Result<Answer, Problem> {
     guard.check_site(parts)?;
     let target = Target::of(parts.uri.path());
     if !target.is_some_and(Target::is_public) {
@@ -94,6 +101,12 @@ fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Re
         Target::Service(name) => service(resources, name),
         Target::Events => Ok(json(StatusCode::OK, &resources.events.all())),
         Target::Drain => drain(resources, body),
+        Target::Reload => Ok(reload_answer(&resources.reloading.reload().await)),
+        Target::Rollback => {
+            let generation = rollback_request(body)?.generation;
+            Ok(reload_answer(&resources.reloading.rollback(generation).await))
+        }
+        Target::History => Ok(json(StatusCode::OK, &resources.reloading.history())),
         Target::Later(path) => Err(Problem::not_yet(path)),
     }
 }
@@ -143,6 +156,27 @@ fn drain(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
     resources.events.push("drain_requested", "drain of the process requested by the admin API", &[]);
     resources.drain.request_once(Reason::Api);
     Ok(json(StatusCode::ACCEPTED, &serde_json::json!({ "state": ProcessState::Draining })))
+}
+
+/// Where a rollback goes. Nothing named is the generation before the active one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackRequest {
+    generation: Option<u64>,
+}
+
+fn rollback_request(body: &[u8]) -> Result<RollbackRequest, Problem> {
+    match body.trim_ascii() {
+        b"" => Ok(RollbackRequest::default()),
+        body => serde_json::from_slice(body).map_err(|error| {
+            let message = format!("the body is not `{{}}` or `{{ \"generation\": N }}`: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+        }),
+    }
+}
+
+fn reload_answer(answer: &ReloadAnswer) -> Answer {
+    json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), answer)
 }
 
 /// A refusal, for people and programs.

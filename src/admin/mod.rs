@@ -9,14 +9,17 @@ use crate::lifecycle::readiness::Readiness;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
+pub use self::reloading::{Answering, KeptGeneration, ReloadAnswer, ReloadResult, Reloading};
 pub use self::server::{BindError, Server};
 pub use self::status::{
-    BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
+    BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,
+    Traffic,
 };
 
 mod api;
 mod guard;
 mod page;
+mod reloading;
 mod server;
 pub mod status;
 #[cfg(test)]
@@ -34,6 +37,8 @@ pub struct Resources {
     pub readiness: Readiness,
     /// `POST /api/v1/drain`.
     pub drain: Trigger,
+    /// `POST /api/v1/reload` and `rollback`.
+    pub reloading: Arc<dyn Reloading>,
 }
 
 impl Resources {

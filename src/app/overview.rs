@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admin::{
-    BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
+    BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,
+    Traffic,
 };
 use crate::app::App;
 use crate::app::listeners::Listeners;
+use crate::control::history::Origin;
+use crate::control::reload;
 use crate::lifecycle::clock;
 use crate::proxy::stack::Stack;
 use crate::runtime::group::Member;
@@ -31,7 +34,8 @@ pub(super) struct Overview {
     metrics: Arc<Metrics>,
     listeners: Arc<Listeners>,
     file: Option<PathBuf>,
-    yaml: String,
+    reloads: reload::Handle,
+    workers: usize,
     started: Moment,
     readings: Mutex<VecDeque<Reading>>,
 }
@@ -44,13 +48,14 @@ struct Reading {
 }
 
 impl Overview {
-    pub(super) fn new(app: &App) -> Self {
+    pub(super) fn new(app: &App, reloads: reload::Handle) -> Self {
         Self {
             store: app.store.clone(),
             metrics: app.metrics.clone(),
             listeners: app.listeners.clone(),
             file: app.setup.file.clone(),
-            yaml: app.setup.yaml.clone(),
+            reloads,
+            workers: app.workers.len(),
             started: clock::now(),
             readings: Mutex::default(),
         }
@@ -121,14 +126,24 @@ impl StatusSource for Overview {
             connections: listener.connections().into(),
             accepted: listener.n_accepted(),
         });
+        let told = self.reloads.told();
+        let refused = told.refused.as_ref();
+        let active = told.history.active();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
             uptime_s: now.since(self.started).as_secs(),
             generation: snapshot.generation,
-            generation_age_s: now.since(self.started).as_secs(),
+            generation_age_s: now.since(told.applied_at).as_secs(),
+            rollback_to: match active.origin {
+                Origin::File => None,
+                Origin::Rollback(to) => Some(to),
+            },
+            refused_config: refused
+                .map(|refused| RefusedConfig { age_s: now.since(refused.at).as_secs(), error: refused.error.clone() }),
+            needs_restart: told.needs_restart().into_iter().map(str::to_owned).collect(),
             config_file: self.file.as_ref().map(|file| file.display().to_string()),
-            workers: snapshot.config.workers.get(),
+            workers: self.workers,
             traffic: recent.traffic(Some(&recent.total())),
             listeners: listeners.collect(),
             services: services.collect(),
@@ -136,7 +151,7 @@ impl StatusSource for Overview {
     }
 
     fn config_yaml(&self) -> String {
-        self.yaml.clone()
+        self.reloads.told().history.active().yaml.to_string()
     }
 }
 

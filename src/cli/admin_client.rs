@@ -1,4 +1,4 @@
-//! Asks the admin listener of a running process: one blocking GET over TCP or a unix socket.
+//! Asks the admin listener of a running process: one blocking GET or POST over TCP or a unix socket.
 //! Promises to end within seconds and to read a bounded answer. It is HTTP/1.0 on purpose: no chunks, no keep-alive.
 
 use std::io::{self, Read, Write};
@@ -59,15 +59,25 @@ pub(super) fn describe(admin: &Admin) -> String {
 
 /// Asks for `path`.
 pub(super) fn get(admin: &Admin, path: &str) -> Result<Answer, AskError> {
+    ask(admin, &format!("GET {path} HTTP/1.0\r\n{}\r\n", fields(admin)))
+}
+
+/// Sends `body` to `path`.
+pub(super) fn post(admin: &Admin, path: &str, body: &str) -> Result<Answer, AskError> {
+    let length = body.len();
+    ask(admin, &format!("POST {path} HTTP/1.0\r\n{}content-length: {length}\r\n\r\n{body}", fields(admin)))
+}
+
+fn ask(admin: &Admin, request: &str) -> Result<Answer, AskError> {
     let address = || describe(admin);
-    let bytes = exchange(admin, path).map_err(|source| AskError::NoAnswer { address: address(), source })?;
+    let bytes = exchange(admin, request).map_err(|source| AskError::NoAnswer { address: address(), source })?;
     parse(&bytes).ok_or_else(|| AskError::NotHttp { address: address() })
 }
 
-fn exchange(admin: &Admin, path: &str) -> io::Result<Vec<u8>> {
+fn exchange(admin: &Admin, request: &str) -> io::Result<Vec<u8>> {
     match &admin.address {
-        ListenAddress::Unix(socket) => over_unix(socket, &request(admin, path)),
-        address => over_tcp(dialled(address), &request(admin, path)),
+        ListenAddress::Unix(socket) => over_unix(socket, request),
+        address => over_tcp(dialled(address), request),
     }
 }
 
@@ -85,9 +95,9 @@ fn dialled(address: &ListenAddress) -> Option<SocketAddr> {
     Some(SocketAddr::new(ip, port))
 }
 
-fn request(admin: &Admin, path: &str) -> String {
+fn fields(admin: &Admin) -> String {
     let token = admin.token.as_ref().map_or_else(String::new, |token| format!("authorization: Bearer {token}\r\n"));
-    format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n{token}\r\n")
+    format!("host: localhost\r\n{token}")
 }
 
 fn over_tcp(address: Option<SocketAddr>, request: &str) -> io::Result<Vec<u8>> {

@@ -2,6 +2,8 @@
 //! They promise never to touch the data plane but through `runtime`. They serve nothing.
 
 pub mod health;
+pub mod history;
 pub mod outlier;
+pub mod reload;
 pub mod resolve;
 pub mod watch;

@@ -67,7 +67,7 @@ mod tests {
     fn backend() -> Arc<Backend> {
         let name = ServiceName::new("web").unwrap();
         let metrics = Metrics::new().backend(&name, "127.0.0.1:1");
-        Backend::new(name, "127.0.0.1:1".parse().unwrap(), metrics)
+        Backend::new(name, "127.0.0.1:1".parse().unwrap(), metrics, Arc::default())
     }
 
     #[test]

@@ -56,6 +56,11 @@ impl Registry {
             Entry::Vacant(place) => {
                 if let Some(backend) = self.leaving.take_back(service, address) {
                     backend.take_back();
+                    // People may have spoken while it was away.
+                    match self.people().contains(&(service.clone(), address)) {
+                        true => backend.standing.add(Reason::Drained),
+                        false => backend.standing.remove(Reason::Drained),
+                    };
                     return place.insert(backend).clone();
                 }
                 let metrics = self.metrics.backend(service, &address.to_string());

@@ -14,12 +14,15 @@ use rustix::process::Signal;
 use crate::support::{Guarded, Scratch, binary, eventually, exchange, free_address, get};
 
 /// Every command with what makes it a whole command line.
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 15] = [
     "run",
     "demo",
     "check",
     "explain",
     "status",
+    "reload",
+    "diff",
+    "rollback",
     "config show",
     "schema",
     "init",
