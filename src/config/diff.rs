@@ -293,7 +293,9 @@ fn settings(before: &Config, after: &Config) -> Vec<Entry> {
 pub fn needing_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     let workers = (running.workers != wanted.workers).then_some("workers");
     let accept = (running.accept != wanted.accept).then_some("accept");
-    [workers, accept].into_iter().flatten().collect()
+    let admin = (running.admin != wanted.admin).then_some("admin");
+    let access_log = (running.access_log != wanted.access_log).then_some("access_log");
+    [workers, accept, admin, access_log].into_iter().flatten().collect()
 }
 
 #[cfg(test)]

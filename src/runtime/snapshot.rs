@@ -75,15 +75,15 @@ impl<S> Build<'_, S> {
         let known = self.previous.and_then(|previous| previous.declared(&declared.name));
         match known {
             Some((before, service)) if before == declared => Built::Same(service.clone()),
-            Some((_, service)) => Built::Changed(service.reconfigured(declared)),
-            None => Built::Changed(Service::new(declared, self.metrics.service(&declared.name))),
+            Some((_, service)) => Built::Changed(service.reconfigured(declared).into()),
+            None => Built::Changed(Service::new(declared, self.metrics.service(&declared.name)).into()),
         }
     }
 }
 
 enum Built {
     Same(Arc<Service>),
-    Changed(Service),
+    Changed(Arc<Service>),
 }
 
 impl<S> Snapshot<S> {
@@ -110,7 +110,7 @@ impl<S: Clone> Snapshot<S> {
                 Built::Same(service) => service,
                 Built::Changed(service) => {
                     changed.push(idx);
-                    Arc::new(service)
+                    service
                 }
             };
             let stack = (with.stack)(declared);

@@ -2,7 +2,6 @@
 //! It promises the order that makes it all or nothing: names, then sockets, then the snapshot, and only then the first
 //! effect; after it nothing can fail. What is heavy runs on a thread of its own.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,14 +53,15 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         };
         let generation = self.publish(prepared, &before);
         drop(before);
-        let names: BTreeSet<&'static str> = diff.settings.iter().filter_map(|entry| restart_key(&entry.name)).collect();
         let needs_restart = needing_restart(&self.handle.told().started_with, &candidate.config);
+        let is_new = |key: &&str| diff.settings.iter().any(|entry| entry.name == *key);
+        let needs_restart = needs_restart.into_iter().filter(is_new).collect();
         let change = Change {
             generation,
             diff,
             took: clock::now().since(candidate.began),
             origin: candidate.origin,
-            needs_restart: needs_restart.into_iter().filter(|key| names.contains(key)).collect(),
+            needs_restart,
             warnings: candidate.warnings,
         };
         self.applied(candidate.config, candidate.yaml, &change);
@@ -125,13 +125,12 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             told.history.respell(yaml);
             told.refused.take().is_some()
         };
-        self.report_unchanged(generation, was_refused);
+        if was_refused {
+            self.report_mended(generation);
+        }
+        self.report_unchanged(generation);
         Outcome::Unchanged { generation }
     }
-}
-
-fn restart_key(name: &str) -> Option<&'static str> {
-    ["workers", "accept"].into_iter().find(|key| *key == name)
 }
 
 /// Runs `work` on a thread of its own, so that probes, the admin listener and the others go on meanwhile.

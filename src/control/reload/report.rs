@@ -66,16 +66,15 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         }
     }
 
-    /// Said when somebody waits for it: the file was wrong before, or differs in what does not matter.
-    pub(super) fn report_unchanged(&self, generation: u64, was_refused: bool) {
-        if was_refused {
-            self.parts.events.push(
-                "config_unchanged",
-                "configuration is whole again and says what is in effect",
-                &[("generation", &generation)],
-            );
-        }
+    /// The file differs in what does not matter, or somebody asked for nothing.
+    pub(super) fn report_unchanged(&self, generation: u64) {
         tracing::info!(generation, "config unchanged");
+    }
+
+    /// The file was wrong before.
+    pub(super) fn report_mended(&self, generation: u64) {
+        let message = "configuration is whole again and says what is in effect";
+        self.parts.events.push("config_unchanged", message, &[("generation", &generation)]);
     }
 }
 

@@ -45,17 +45,14 @@ fn watch(main: &Path, includes: &[&str]) -> Watch {
 }
 
 /// Waits until the content is noticed; several reports are several steps of a save that took long.
-#[track_caller]
-fn noticed<'a>(watch: &'a mut Watch, what: &'a str) -> impl Future<Output = ()> + 'a {
-    async move {
-        let wanted = watch.inputs.fingerprint();
-        let until = async {
-            while watch.seen != wanted {
-                watch.changed().await;
-            }
-        };
-        assert!(tokio::time::timeout(BY_EVENT, until).await.is_ok(), "not noticed: {what}");
-    }
+async fn noticed(watch: &mut Watch, what: &str) {
+    let wanted = watch.inputs.fingerprint();
+    let until = async {
+        while watch.seen != wanted {
+            watch.changed().await;
+        }
+    };
+    assert!(tokio::time::timeout(BY_EVENT, until).await.is_ok(), "not noticed: {what}");
 }
 
 #[tokio::test]
