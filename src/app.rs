@@ -3,7 +3,10 @@
 //! It is the only module that knows all others; it decides nothing about requests.
 
 mod by_hand;
+mod edges;
+mod listeners;
 mod overview;
+mod reloading;
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,15 +22,15 @@ use crate::control::by_hand::ByHand;
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
+use crate::control::reload::{self, Parts, Reloads};
 use crate::control::resolve::Resolver;
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
 use crate::lifecycle::readiness::Readiness;
 use crate::lifecycle::signal::{Request, Signals};
-use crate::net::listener::{self, Bound};
+use crate::net::listener;
 use crate::proxy::capacity::{self, Capacity};
 use crate::proxy::handoff::Handoff;
-use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::{self, Stack};
 use crate::proxy::worker::{self, Intake, Shared, Worker};
 use crate::runtime::registry::Registry;
@@ -35,8 +38,11 @@ use crate::runtime::snapshot::{Build, Snapshot};
 use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events::Events;
-use crate::telemetry::metrics::{Gauge, Metrics};
+use crate::telemetry::metrics::Metrics;
+use edges::Edges;
+use listeners::Listeners;
 use overview::Overview;
+use reloading::Answers;
 
 /// How long what is in the access log's buffers may take to be written at the end.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
@@ -83,8 +89,8 @@ pub struct App {
     findings: Arc<Findings>,
     log: Option<Arc<AccessLog>>,
     admin: Option<admin::Server>,
-    listeners: Vec<Arc<ListenerContext>>,
-    addresses: Vec<SocketAddr>,
+    listeners: Arc<Listeners>,
+    capacity: Arc<Capacity>,
     trigger: Trigger,
     readiness: Readiness,
     setup: About,
@@ -103,7 +109,11 @@ impl App {
         let Setup { config, file, yaml } = setup;
         let n_workers = config.workers;
         let metrics = Metrics::with_workers(n_workers);
-        let (contexts, addresses, mut sockets) = bind_all(&config, &metrics)?;
+        if let Some(limit) = capacity::raise_descriptor_limit() {
+            tracing::debug!(limit, "descriptor limit raised");
+        }
+        let (listeners, intakes) = Listeners::new(&config, &metrics);
+        let bound = listeners.prepare(&config)?;
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
         let log = open_log(&config, &metrics)?;
         let capacity = Arc::new(Capacity::new(config.limits.connections.get()));
@@ -112,7 +122,7 @@ impl App {
             Build { generation: 1, registry: &registry, metrics: &metrics, stack: &stack::build, previous: None };
         let store = Arc::new(Store::new(Snapshot::build(config, &build)));
         metrics.config_applied(1, clock::unix_now());
-        watch_gauges(&store, &contexts, &metrics);
+        listeners.apply(bound, &store.load().config);
         let (trigger, drain) = drain::new();
         let pseudonym = format!("portway-{:08x}", fastrand::u32(..)).into();
         let accept = store.load().config.accept;
@@ -124,11 +134,18 @@ impl App {
             }
         };
         handed.reverse();
-        let shared = Shared { store: store.clone(), metrics: metrics.clone(), capacity, drain, pseudonym, handoff };
+        let shared = Shared {
+            store: store.clone(),
+            metrics: metrics.clone(),
+            capacity: capacity.clone(),
+            drain,
+            leaving: registry.leaving.clone(),
+            pseudonym,
+            handoff,
+        };
         let mut workers = Vec::new();
-        for worker_idx in 0..n_workers.get() {
-            let own = sockets.iter_mut().zip(&contexts).filter_map(|(s, c)| s.pop().map(|s| (s, c.clone())));
-            let intake = Intake { listeners: own.collect(), handed: handed.pop() };
+        for (worker_idx, listeners) in intakes.into_iter().enumerate() {
+            let intake = Intake { listeners, handed: handed.pop() };
             let worker = Worker::new(worker_idx, &shared, log.as_deref().map(AccessLog::writer));
             workers.push(spawn_worker(worker_idx, worker, intake, trigger.hold())?);
         }
@@ -140,8 +157,8 @@ impl App {
             findings: Arc::default(),
             log,
             admin,
-            listeners: contexts,
-            addresses,
+            listeners: Arc::new(listeners),
+            capacity,
             trigger,
             readiness: Readiness::new(),
             setup: About { file, yaml },
@@ -150,8 +167,8 @@ impl App {
     }
 
     /// Where the TCP listeners of the configuration ended up, in its order: port 0 has become a real one.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.addresses()
     }
 
     /// Where the admin API listens.
@@ -186,10 +203,12 @@ impl App {
 
     async fn control(&mut self, signals: TakeSignals) -> Result<End, StartError> {
         let names = self.readiness.block("names of backends");
-        let overview = Arc::new(Overview::new(self));
         let mut tasks = tokio::task::JoinSet::new();
+        let (reloads, handle) = Reloads::new(self.reload_parts(), std::mem::take(&mut self.setup.yaml));
+        let overview = Arc::new(Overview::new(self, handle.clone()));
         if let TakeSignals::Yes = signals {
-            tasks.spawn(obey_signals(Signals::new()?, self.trigger.clone(), self.log.clone()));
+            let asked = Asked { trigger: self.trigger.clone(), log: self.log.clone(), reloads: handle.clone() };
+            tasks.spawn(obey_signals(Signals::new()?, asked));
         }
         if let Some(server) = self.admin.take() {
             let resources = Resources {
@@ -202,6 +221,7 @@ impl App {
                     control: ByHand::new(self.store.clone(), self.registry.clone(), self.events.clone()),
                     overview: overview.clone(),
                 }),
+                reloading: Arc::new(Answers(handle)),
             };
             tasks.spawn(async move {
                 if let Err(error) = server.serve(Arc::new(resources)).await {
@@ -219,16 +239,32 @@ impl App {
         tasks.spawn(resolver.run(self.store.clone()));
         let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
         tasks.spawn(outliers.run(self.store.clone()));
+        tasks.spawn(reloads.run());
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {
-            let open: u32 = self.listeners.iter().map(|context| context.connections()).sum();
+            let open: u32 = self.listeners.contexts().iter().map(|context| context.connections()).sum();
             tracing::warn!(connections = open, "not drained in time: what is still open is cut");
             // The workers cut what is open as soon as they see it.
             let _ = tokio::time::timeout(Duration::from_secs(1), self.trigger.released()).await;
         }
         tracing::info!(clean = end == End::Clean, "drained");
         Ok(end)
+    }
+
+    /// What the task that reloads works with.
+    fn reload_parts(&self) -> Parts<Stack> {
+        let edges = Edges { listeners: self.listeners.clone(), capacity: self.capacity.clone() };
+        Parts {
+            store: self.store.clone(),
+            registry: self.registry.clone(),
+            metrics: self.metrics.clone(),
+            events: self.events.clone(),
+            stack: stack::build,
+            edges: Box::new(edges),
+            drain: self.trigger.watch(),
+            file: self.setup.file.clone(),
+        }
     }
 
     /// Says who asked for the drain, whoever it was, and reads how it should go.
@@ -243,7 +279,7 @@ impl App {
 
     fn announce(&self) {
         let snapshot = self.store.load();
-        for context in &self.listeners {
+        for context in self.listeners.contexts() {
             tracing::info!(address = %context.address, "listening");
         }
         let admin = snapshot.config.admin.as_ref().map_or_else(|| "off".to_owned(), |a| a.address.to_string());
@@ -262,26 +298,6 @@ pub enum TakeSignals {
     No,
 }
 
-type Sockets = (Vec<Arc<ListenerContext>>, Vec<SocketAddr>, Vec<Vec<Bound>>);
-
-fn bind_all(config: &Config, metrics: &Metrics) -> Result<Sockets, StartError> {
-    if let Some(limit) = capacity::raise_descriptor_limit() {
-        tracing::debug!(limit, "descriptor limit raised");
-    }
-    let (mut contexts, mut addresses, mut sockets) = (Vec::new(), Vec::new(), Vec::new());
-    for declared in &config.listeners {
-        // With `accept: balanced` one worker accepts for all.
-        let n_sockets = if config.accept == Accept::Kernel { config.workers.get() } else { 1 };
-        let bound = listener::bind(&declared.address, n_sockets)?;
-        let local = bound.first().and_then(Bound::local_addr);
-        let counters = metrics.listener(&declared.address.to_string());
-        contexts.push(Arc::new(ListenerContext::new(declared, local, counters)));
-        addresses.extend(local);
-        sockets.push(bound);
-    }
-    Ok((contexts, addresses, sockets))
-}
-
 fn open_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<AccessLog>>, StartError> {
     let Some(declared) = &config.access_log else { return Ok(None) };
     let opened = AccessLog::open(declared, metrics).map_err(|source| {
@@ -289,19 +305,6 @@ fn open_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<Access
         StartError::AccessLog { path, source }
     });
     opened.map(|log| Some(Arc::new(log)))
-}
-
-fn watch_gauges(store: &Arc<Store<Stack>>, contexts: &[Arc<ListenerContext>], metrics: &Metrics) {
-    for context in contexts {
-        let weak = Arc::downgrade(context);
-        let read = move || weak.upgrade().map(|context| f64::from(context.connections()));
-        metrics.watch(Gauge::Connections, &[&context.address], read);
-    }
-    for service in &store.load().services {
-        let queue = Arc::downgrade(&service.group);
-        let read = move || queue.upgrade().map(|group| f64::from(group.queue.len()));
-        metrics.watch(Gauge::QueueLength, &[service.name.as_str()], read);
-    }
 }
 
 fn spawn_worker(
@@ -318,7 +321,15 @@ fn spawn_worker(
     })
 }
 
-async fn obey_signals(mut signals: Signals, trigger: Trigger, log: Option<Arc<AccessLog>>) {
+/// What signals ask.
+struct Asked {
+    trigger: Trigger,
+    log: Option<Arc<AccessLog>>,
+    reloads: reload::Handle,
+}
+
+async fn obey_signals(mut signals: Signals, asked: Asked) {
+    let Asked { trigger, log, reloads } = asked;
     loop {
         match signals.next().await {
             Request::Drain(name) => {
@@ -328,7 +339,9 @@ async fn obey_signals(mut signals: Signals, trigger: Trigger, log: Option<Arc<Ac
                 trigger.request(Reason::Signal(name));
             }
             Request::Reload => {
-                tracing::warn!("SIGHUP: this version reads its configuration only at start; restart to apply it")
+                // Not waited for: the next signal may be the one that ends the process.
+                let reloads = reloads.clone();
+                tokio::spawn(async move { reloads.reload().await });
             }
             Request::ReopenLogs => {
                 if let Some(log) = &log {

@@ -9,6 +9,7 @@ use http_body_util::Full;
 use serde::{Deserialize, Serialize};
 
 use super::guard::{Guard, Refusal};
+use super::reloading::ReloadAnswer;
 use super::status::ProcessState;
 use super::{Handled, NotThere, Resources, page};
 use crate::lifecycle::drain::Reason;
@@ -30,6 +31,9 @@ enum Target<'a> {
     Events,
     Drain,
     Undrain,
+    Reload,
+    Rollback,
+    History,
     /// Named in the contract of the API, not built yet.
     Later(&'a str),
 }
@@ -47,14 +51,17 @@ impl<'a> Target<'a> {
             "/api/v1/events" => Target::Events,
             "/api/v1/drain" => Target::Drain,
             "/api/v1/undrain" => Target::Undrain,
-            "/api/v1/reload" | "/api/v1/scale" => Target::Later(path),
+            "/api/v1/reload" => Target::Reload,
+            "/api/v1/rollback" => Target::Rollback,
+            "/api/v1/history" => Target::History,
+            "/api/v1/scale" => Target::Later(path),
             _ => Target::Service(path.strip_prefix("/api/v1/services/").filter(|name| !name.contains('/'))?),
         })
     }
 
     const fn allow(self) -> &'static str {
         match self {
-            Target::Drain | Target::Undrain | Target::Later(_) => "POST",
+            Target::Drain | Target::Undrain | Target::Reload | Target::Rollback | Target::Later(_) => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -71,11 +78,11 @@ impl<'a> Target<'a> {
 }
 
 /// Answers one request whose body was read already.
-pub(super) fn answer(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Answer {
-    route(resources, guard, parts, body).unwrap_or_else(|problem| problem.into_answer())
+pub(super) async fn answer(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Answer {
+    route(resources, guard, parts, body).await.unwrap_or_else(|problem| problem.into_answer())
 }
 
-fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Result<Answer, Problem> {
+async fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Result<Answer, Problem> {
     guard.check_site(parts)?;
     let target = Target::of(parts.uri.path());
     if !target.is_some_and(Target::is_public) {
@@ -97,6 +104,12 @@ fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8]) -> Re
         Target::Events => Ok(json(StatusCode::OK, &resources.events.all())),
         Target::Drain => drain(resources, body),
         Target::Undrain => undrain(resources, body),
+        Target::Reload => Ok(reload_answer(&resources.reloading.reload().await)),
+        Target::Rollback => {
+            let generation = rollback_request(body)?.generation;
+            Ok(reload_answer(&resources.reloading.rollback(generation).await))
+        }
+        Target::History => Ok(json(StatusCode::OK, &resources.reloading.history())),
         Target::Later(path) => Err(Problem::not_yet(path)),
     }
 }
@@ -177,6 +190,27 @@ fn handled(result: Result<Handled, NotThere>) -> Result<Answer, Problem> {
         Ok(handled) => Ok(json(StatusCode::OK, &handled)),
         Err(NotThere(message)) => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message)),
     }
+}
+
+/// Where a rollback goes. Nothing named is the generation before the active one.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RollbackRequest {
+    generation: Option<u64>,
+}
+
+fn rollback_request(body: &[u8]) -> Result<RollbackRequest, Problem> {
+    match body.trim_ascii() {
+        b"" => Ok(RollbackRequest::default()),
+        body => serde_json::from_slice(body).map_err(|error| {
+            let message = format!("the body is not `{{}}` or `{{ \"generation\": N }}`: {error}");
+            Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+        }),
+    }
+}
+
+fn reload_answer(answer: &ReloadAnswer) -> Answer {
+    json(StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), answer)
 }
 
 /// A refusal, for people and programs.

@@ -10,15 +10,18 @@ use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
 pub use self::by_hand::{ByHand, Handled, NotThere};
+pub use self::reloading::{Answering, KeptGeneration, ReloadAnswer, ReloadResult, Reloading};
 pub use self::server::{BindError, Server};
 pub use self::status::{
-    BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
+    BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,
+    Traffic,
 };
 
 mod api;
 mod by_hand;
 mod guard;
 mod page;
+mod reloading;
 mod server;
 pub mod status;
 #[cfg(test)]
@@ -38,6 +41,8 @@ pub struct Resources {
     pub drain: Trigger,
     /// `POST /api/v1/{drain,undrain}` of a backend.
     pub by_hand: Arc<dyn ByHand>,
+    /// `POST /api/v1/reload` and `rollback`.
+    pub reloading: Arc<dyn Reloading>,
 }
 
 impl Resources {

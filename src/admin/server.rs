@@ -240,7 +240,7 @@ where
 async fn answer(request: Request<Incoming>, guard: &Guard, resources: &Resources) -> Answer {
     let (parts, body) = request.into_parts();
     match timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES_MAX).collect()).await {
-        Ok(Ok(body)) => api::answer(resources, guard, &parts, &body.to_bytes()),
+        Ok(Ok(body)) => api::answer(resources, guard, &parts, &body.to_bytes()).await,
         Ok(Err(_)) => {
             let message = format!("the body is incomplete or larger than {BODY_BYTES_MAX} bytes");
             Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message).into_answer()

@@ -30,6 +30,15 @@ pub struct Status {
     pub generation_age_s: u64,
     /// Where it was read from.
     pub config_file: Option<String>,
+    /// The generation that was returned to: the file says something else.
+    #[serde(default)]
+    pub rollback_to: Option<u64>,
+    /// What the file says now, if that is wrong and not in effect.
+    #[serde(default)]
+    pub refused_config: Option<RefusedConfig>,
+    /// Keys of the configuration that take effect at the next start only.
+    #[serde(default)]
+    pub needs_restart: Vec<String>,
     /// Data-plane threads.
     pub workers: usize,
     /// All requests together, those without a route included.
@@ -38,6 +47,15 @@ pub struct Status {
     pub listeners: Vec<ListenerStatus>,
     /// In the order of the configuration.
     pub services: Vec<ServiceStatus>,
+}
+
+/// A configuration that was read and not applied.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedConfig {
+    /// Since it was refused.
+    pub age_s: u64,
+    /// Its first mistake, in a line.
+    pub error: String,
 }
 
 /// What the process is doing.

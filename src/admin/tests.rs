@@ -45,6 +45,9 @@ pub(crate) fn sample_status(state: ProcessState) -> Status {
         generation: 42,
         generation_age_s: 720,
         config_file: Some("portway.yaml".to_owned()),
+        rollback_to: None,
+        refused_config: None,
+        needs_restart: Vec::new(),
         workers: 2,
         traffic: Traffic { req_per_s: 1_203.0, p50_ms: Some(4.0), p99_ms: Some(31.0), error_ratio: 0.0002 },
         listeners: vec![ListenerStatus {
@@ -84,6 +87,36 @@ pub(crate) fn sample_status(state: ProcessState) -> Status {
     }
 }
 
+fn sample_answer(generation: u64) -> Answering {
+    let answer = ReloadAnswer {
+        status: 200,
+        result: ReloadResult::Applied,
+        generation,
+        message: String::new(),
+        changes: Default::default(),
+        took_ms: 1.0,
+        needs_restart: Vec::new(),
+        diagnostics: Value::Null,
+        text: String::new(),
+    };
+    Box::pin(async move { answer })
+}
+
+impl Reloading for Sample {
+    fn reload(&self) -> Answering {
+        sample_answer(43)
+    }
+
+    fn rollback(&self, generation: Option<u64>) -> Answering {
+        sample_answer(generation.map_or(41, |generation| generation + 100))
+    }
+
+    fn history(&self) -> Vec<KeptGeneration> {
+        let applied = "2026-01-01T00:00:00Z".to_owned();
+        vec![KeptGeneration { generation: 42, applied, rollback_to: None, is_active: true, services: 2 }]
+    }
+}
+
 pub(crate) fn sample_resources() -> Resources {
     Resources {
         source: Arc::new(Sample),
@@ -92,6 +125,7 @@ pub(crate) fn sample_resources() -> Resources {
         readiness: Readiness::new(),
         drain: drain::new().0,
         by_hand: Arc::new(SampleHands),
+        reloading: Arc::new(Sample),
     }
 }
 
@@ -269,10 +303,23 @@ async fn the_wrong_method_is_told_the_right_one() {
 async fn what_is_not_there_is_json_that_says_so() {
     let admin = start_on_loopback();
     assert_eq!(admin.ask("GET", "/api/v2/status").await.json()["status"], 404);
-    for path in ["/api/v1/reload", "/api/v1/scale"] {
+    for path in ["/api/v1/scale"] {
         let reply = admin.post(path, "").await;
         assert_eq!((reply.status(), reply.json()["reason"].as_str()), (501, Some("not_in_this_version")));
     }
+}
+
+#[tokio::test]
+async fn reload_and_rollback_are_answered_with_what_came_of_them() {
+    let admin = start_on_loopback();
+    let reply = admin.post("/api/v1/reload", "").await;
+    assert_eq!((reply.status(), reply.json()["generation"].as_u64()), (200, Some(43)));
+    assert_eq!(reply.json()["result"], "applied");
+    assert_eq!(admin.post("/api/v1/rollback", "").await.json()["generation"], 41);
+    assert_eq!(admin.post("/api/v1/rollback", "{\"generation\": 7}").await.json()["generation"], 107);
+    assert_eq!(admin.post("/api/v1/rollback", "{\"generatoin\": 7}").await.status(), 400);
+    assert_eq!(admin.ask("GET", "/api/v1/history").await.json()[0]["is_active"], true);
+    assert_eq!(admin.ask("GET", "/api/v1/reload").await.status(), 405);
 }
 
 #[tokio::test]

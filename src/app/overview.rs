@@ -9,12 +9,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admin::{
-    BackendState, BackendStatus, ListenerStatus, ProcessState, ServiceStatus, Status, StatusSource, Traffic,
+    BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,
+    Traffic,
 };
 use crate::app::App;
+use crate::app::listeners::Listeners;
 use crate::control::health::findings::Findings;
+use crate::control::history::Origin;
+use crate::control::reload;
 use crate::lifecycle::clock;
-use crate::proxy::listening::ListenerContext;
 use crate::proxy::stack::Stack;
 use crate::runtime::service::Service;
 use crate::runtime::store::Store;
@@ -31,9 +34,10 @@ pub(super) struct Overview {
     store: Arc<Store<Stack>>,
     metrics: Arc<Metrics>,
     findings: Arc<Findings>,
-    listeners: Vec<Arc<ListenerContext>>,
+    listeners: Arc<Listeners>,
     file: Option<PathBuf>,
-    yaml: String,
+    reloads: reload::Handle,
+    workers: usize,
     started: Moment,
     readings: Mutex<VecDeque<Reading>>,
 }
@@ -46,14 +50,15 @@ struct Reading {
 }
 
 impl Overview {
-    pub(super) fn new(app: &App) -> Self {
+    pub(super) fn new(app: &App, reloads: reload::Handle) -> Self {
         Self {
             store: app.store.clone(),
             metrics: app.metrics.clone(),
             findings: app.findings.clone(),
             listeners: app.listeners.clone(),
             file: app.setup.file.clone(),
-            yaml: app.setup.yaml.clone(),
+            reloads,
+            workers: app.workers.len(),
             started: clock::now(),
             readings: Mutex::default(),
         }
@@ -120,20 +125,30 @@ impl StatusSource for Overview {
             let routes = declared.routes.iter().map(|route| route.display.clone()).collect();
             self.service(service, routes, &recent)
         });
-        let listeners = self.listeners.iter().map(|listener| ListenerStatus {
+        let listeners = self.listeners.contexts().into_iter().map(|listener| ListenerStatus {
             address: listener.address.clone(),
             protocol: listener.scheme.as_str().to_owned(),
             connections: listener.connections().into(),
             accepted: listener.n_accepted(),
         });
+        let told = self.reloads.told();
+        let refused = told.refused.as_ref();
+        let active = told.history.active();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
             uptime_s: now.since(self.started).as_secs(),
             generation: snapshot.generation,
-            generation_age_s: now.since(self.started).as_secs(),
+            generation_age_s: now.since(told.applied_at).as_secs(),
+            rollback_to: match active.origin {
+                Origin::File => None,
+                Origin::Rollback(to) => Some(to),
+            },
+            refused_config: refused
+                .map(|refused| RefusedConfig { age_s: now.since(refused.at).as_secs(), error: refused.error.clone() }),
+            needs_restart: told.needs_restart().into_iter().map(str::to_owned).collect(),
             config_file: self.file.as_ref().map(|file| file.display().to_string()),
-            workers: snapshot.config.workers.get(),
+            workers: self.workers,
             traffic: recent.traffic(Some(&recent.total())),
             listeners: listeners.collect(),
             services: services.collect(),
@@ -141,7 +156,7 @@ impl StatusSource for Overview {
     }
 
     fn config_yaml(&self) -> String {
-        self.yaml.clone()
+        self.reloads.told().history.active().yaml.to_string()
     }
 }
 

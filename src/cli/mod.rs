@@ -19,12 +19,15 @@ mod check;
 mod completions;
 mod config_show;
 mod demo;
+mod diff;
 mod drain;
 mod explain;
 mod healthcheck;
 mod init;
 mod instance;
 mod man;
+mod reload;
+mod rollback;
 mod run;
 mod schema;
 mod status;
@@ -66,6 +69,12 @@ pub enum Command {
     Drain(DrainArgs),
     /// Put a backend back that was drained
     Undrain(UndrainArgs),
+    /// Let a running instance read its configuration again, and say what became of it
+    Reload(ReloadArgs),
+    /// Say what another configuration would change on a running instance; changes nothing
+    Diff(DiffArgs),
+    /// Return a running instance to a configuration that it had before
+    Rollback(RollbackArgs),
     /// Print the configuration as Portway understands it
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -182,6 +191,48 @@ pub struct UndrainArgs {
     pub backend: BackendName,
 }
 
+/// Arguments of `reload`.
+#[derive(Args, Debug)]
+pub struct ReloadArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `diff`.
+#[derive(Args, Debug)]
+pub struct DiffArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The other configuration
+    #[arg(value_name = "NEW")]
+    pub new: PathBuf,
+    /// Print the differences as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `rollback`.
+#[derive(Args, Debug)]
+pub struct RollbackArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The generation to return to [default: the one before the active one]
+    #[arg(value_name = "N")]
+    pub generation: Option<u64>,
+    /// Print the generations that are kept, and change nothing
+    #[arg(long, conflicts_with = "generation")]
+    pub list: bool,
+    /// Print the answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Arguments of `config show`.
 #[derive(Args, Debug)]
 pub struct ConfigShowArgs {
@@ -237,6 +288,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Rollback(args) => rollback::run(&args),
         Command::Config(ConfigCommand::Show(args)) => config_show::run(&args),
         Command::Schema => schema::run(),
         Command::Init(args) => init::run(&args),

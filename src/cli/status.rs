@@ -108,9 +108,26 @@ fn table(status: &Status) -> String {
         [only] => text.push_str(&format!("{only}   {traffic}\n")),
         several => text.push_str(&format!("{}\nall together   {traffic}\n", several.join("\n"))),
     }
+    text.push_str(&configuration(status));
     text.push('\n');
     text.push_str(&services(&status.services));
     text.push_str(&reasons(&status.services));
+    text
+}
+
+/// What is to be known about the configuration, if anything is.
+fn configuration(status: &Status) -> String {
+    let mut text = String::new();
+    if let Some(refused) = &status.refused_config {
+        let (generation, age, error) = (status.generation, age(refused.age_s), &refused.error);
+        text += &format!("config rejected {age} ago, keeping generation {generation}: {error}\n");
+    }
+    if let Some(to) = status.rollback_to {
+        text += &format!("rolled back to generation {to}: the file says something else\n");
+    }
+    if !status.needs_restart.is_empty() {
+        text += &format!("takes effect at the next start: {}\n", status.needs_restart.join(", "));
+    }
     text
 }
 

@@ -13,6 +13,7 @@ use super::decode::{Decode, Decoder};
 use super::diagnostic::{Diagnostics, Report};
 use super::expand::Environment;
 use super::include::{self, PatternError};
+use super::inputs::{Fingerprint, Hashing, Inputs};
 use super::raw::{self, kind};
 use super::scalar::Scalar;
 use super::source::{Sources, Span};
@@ -34,6 +35,22 @@ pub struct Loaded {
 
 /// Reads a file and what it includes.
 pub fn read(path: &Path, environment: &dyn Environment) -> Result<Loaded, Diagnostics> {
+    read_all(path, environment).result
+}
+
+/// What came of reading a file, and where it was read from: known as far as it came, also if it is wrong.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The configuration or its mistakes.
+    pub result: Result<Loaded, Diagnostics>,
+    /// The files.
+    pub inputs: Inputs,
+    /// What was in them.
+    pub fingerprint: Fingerprint,
+}
+
+/// Reads a file and what it includes, for whoever wants to know when to read it again.
+pub fn read_all(path: &Path, environment: &dyn Environment) -> Outcome {
     let mut reading = Reading::new(environment, &path.display().to_string());
     let main = Named { path: path.to_owned(), shown: path.display().to_string(), at: Span::NONE };
     let tree = reading.file(&main);
@@ -47,7 +64,7 @@ pub fn parse(text: &str, file_name: &str, environment: &dyn Environment) -> Resu
         true => reading.too_large(file_name, Span::NONE),
         false => reading.text(file_name, text.to_owned()),
     };
-    reading.finish(tree, Path::new(file_name))
+    reading.finish(tree, Path::new(file_name)).result
 }
 
 /// Anything that serde can write, as YAML; what is `None` is left out.
@@ -87,19 +104,25 @@ struct Reading<'a> {
     report: Report,
     trees: Vec<Node>,
     files: Vec<PathBuf>,
+    inputs: Inputs,
+    hashing: Hashing,
 }
 
 impl<'a> Reading<'a> {
     fn new(environment: &'a dyn Environment, name: &str) -> Self {
         let (sources, report) = (Sources::default(), Report::default());
-        Self { environment, name: name.to_owned(), sources, report, trees: Vec::new(), files: Vec::new() }
+        let (name, inputs) = (name.to_owned(), Inputs::new(Path::new(name)));
+        let (trees, files, hashing) = (Vec::new(), Vec::new(), Hashing::default());
+        Self { environment, name, sources, report, trees, files, inputs, hashing }
     }
 
     /// The tree of a file.
     fn file(&mut self, file: &Named) -> Option<usize> {
         let Named { path, shown, at } = file;
         self.files.push(path.clone());
-        let bytes = match read_at_most(path, FILE_BYTES_MAX + 1) {
+        let content = read_at_most(path, FILE_BYTES_MAX + 1);
+        self.hashing.add(path, &content);
+        let bytes = match content {
             Ok(bytes) if bytes.len() > FILE_BYTES_MAX => return self.too_large(shown, *at),
             Ok(bytes) => bytes,
             Err(error) => {
@@ -156,26 +179,29 @@ impl<'a> Reading<'a> {
         T::decode(&self.trees[tree_idx], &mut Decoder::new(self.environment, &mut self.report))
     }
 
-    fn finish(mut self, tree_idx: Option<usize>, path: &Path) -> Result<Loaded, Diagnostics> {
+    fn finish(mut self, tree_idx: Option<usize>, path: &Path) -> Outcome {
         let raw = tree_idx.and_then(|idx| self.decode::<raw::Config>(idx));
         let loaded = raw.and_then(|mut raw| {
             self.include(&mut raw, path);
             let config = validate::validate(&raw, &mut self.report)?;
             Some((config, raw))
         });
-        let Reading { name, sources, report, trees, files, .. } = self;
+        let Reading { name, sources, report, trees, files, mut inputs, hashing, .. } = self;
+        inputs.main = path.to_owned();
         let is_refused = report.has_errors();
         let diagnostics = report.finish(sources, &trees, &name);
-        match loaded {
+        let result = match loaded {
             Some((config, raw)) if !is_refused => Ok(Loaded { config, raw, warnings: diagnostics, files }),
             _ => Err(diagnostics),
-        }
+        };
+        Outcome { result, inputs, fingerprint: hashing.finish() }
     }
 
     /// Adds the services of the included files.
     fn include(&mut self, raw: &mut raw::Config, path: &Path) {
         let base = path.parent().unwrap_or(Path::new(""));
         let patterns = raw.include.clone().unwrap_or_default();
+        self.inputs.includes = patterns.iter().map(|pattern| pattern.value().to_owned()).collect();
         let mut services = raw.services.take().unwrap_or_default();
         let mut places: HashMap<String, Span> =
             services.0.iter().map(|named| (named.name.clone(), named.span)).collect();
@@ -239,7 +265,7 @@ fn reason(error: &io::Error) -> String {
 }
 
 /// Never more than a little above the limit: the "file" may be an endless device.
-fn read_at_most(path: &Path, n_bytes: usize) -> io::Result<Vec<u8>> {
+pub(super) fn read_at_most(path: &Path, n_bytes: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(n_bytes as u64).read_to_end(&mut bytes)?;
     Ok(bytes)

@@ -3,5 +3,8 @@
 
 pub mod by_hand;
 pub mod health;
+pub mod history;
 pub mod outlier;
+pub mod reload;
 pub mod resolve;
+pub mod watch;

@@ -110,7 +110,27 @@ impl Resolver {
     }
 }
 
-fn names(config: &Config) -> BTreeSet<HostPort> {
+/// Looks up the names of `config` that nobody has looked up before, all at once, and notes what is found within `patience`.
+pub async fn learn_new(config: &Config, registry: &Registry, patience: Duration) {
+    let mut lookups = JoinSet::new();
+    for name in names(config).into_iter().filter(|name| registry.addresses(name).is_empty()) {
+        lookups.spawn(async move { (look_up(&name).await, name) });
+    }
+    let all = async {
+        while let Some(answer) = lookups.join_next().await {
+            if let Ok((Ok(found), name)) = answer
+                && !found.is_empty()
+            {
+                registry.note_addresses(name, found.into_iter().take(ADDRESSES_MAX).collect());
+            }
+        }
+    };
+    // What is not found in time is the business of the next round, which says so.
+    let _ = tokio::time::timeout(patience, all).await;
+}
+
+/// The names among the backends of `config`.
+pub fn names(config: &Config) -> BTreeSet<HostPort> {
     let entries = config.services.iter().flat_map(|service| {
         let Source::Backends(backends) = &service.source;
         backends

@@ -12,9 +12,14 @@ pub fn duplicate(number: i32) -> io::Result<OwnedFd> {
         let text = "descriptors 0 to 2 are standard input, output and error";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    // SAFETY: the borrow ends in this statement, and duplicating a number that is not an open descriptor is an error
+    // SAFETY: the borrow ends in this function, and duplicating a number that is not an open descriptor is an error
     // of the system call (EBADF), not undefined behaviour. We never own or close the original.
     let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
+    // Whatever this process opened closes on exec; what survived the exec that started it does not. A reload must not
+    // take one of our own sockets for one that was handed over.
+    if rustix::io::fcntl_getfd(borrowed)?.contains(rustix::io::FdFlags::CLOEXEC) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "nobody handed this descriptor over"));
+    }
     borrowed.try_clone_to_owned()
 }
 

@@ -4,7 +4,8 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
@@ -103,12 +104,21 @@ impl Listener {
     }
 }
 
+/// Who may have the port already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Nobody: who has it is in the way.
+    Free,
+    /// A listener of ours that is about to close: `127.0.0.1:80` becomes `:80`.
+    Ours,
+}
+
 /// Binds `address` for `workers` workers: one socket each, which the kernel balances (`SO_REUSEPORT`) where there can be
 /// several, else clones of one.
-pub fn bind(address: &ListenAddress, workers: usize) -> Result<Vec<Bound>, BindError> {
+pub fn bind(address: &ListenAddress, workers: usize, port: Port) -> Result<Vec<Bound>, BindError> {
     let bound = match address {
-        ListenAddress::Tcp(address) => bind_tcp(*address, workers),
-        ListenAddress::AnyTcp(port) => bind_any(*port, workers),
+        ListenAddress::Tcp(address) => bind_tcp(*address, workers, port),
+        ListenAddress::AnyTcp(number) => bind_any(*number, workers, port),
         ListenAddress::Unix(path) => bind_unix(path).and_then(|socket| share(socket, Family::Unix, workers)),
         ListenAddress::Fd(number) => take_over(*number, workers),
     };
@@ -116,9 +126,10 @@ pub fn bind(address: &ListenAddress, workers: usize) -> Result<Vec<Bound>, BindE
 }
 
 /// IPv6 and IPv4 on one socket where the host has IPv6, else IPv4 alone.
-fn bind_any(port: u16, workers: usize) -> io::Result<Vec<Bound>> {
-    match bind_tcp(SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port), workers) {
-        Err(error) if no_ipv6(&error) => bind_tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), workers),
+fn bind_any(number: u16, workers: usize, port: Port) -> io::Result<Vec<Bound>> {
+    let any = |ip: IpAddr| bind_tcp(SocketAddr::new(ip, number), workers, port);
+    match any(Ipv6Addr::UNSPECIFIED.into()) {
+        Err(error) if no_ipv6(&error) => any(Ipv4Addr::UNSPECIFIED.into()),
         result => result,
     }
 }
@@ -129,13 +140,11 @@ fn no_ipv6(error: &io::Error) -> bool {
     absent.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
-fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
-    // With SO_REUSEPORT alone a second instance would silently take half of the traffic. A bind without it fails if
-    // anybody listens, so it goes first, as a probe; with port 0 it also chooses the port for the whole group.
-    let probe = tcp_socket(address)?;
-    probe.bind(&address.into())?;
-    let chosen = probe.local_addr()?.as_socket().unwrap_or(address);
-    drop(probe);
+fn bind_tcp(address: SocketAddr, workers: usize, port: Port) -> io::Result<Vec<Bound>> {
+    let chosen = match port {
+        Port::Free => probe(address)?,
+        Port::Ours => address,
+    };
     let bind_one = |_| {
         let socket = tcp_socket(chosen)?;
         socket.set_reuse_port(true)?;
@@ -145,6 +154,14 @@ fn bind_tcp(address: SocketAddr, workers: usize) -> io::Result<Vec<Bound>> {
         Ok(Bound { socket, family: Family::Tcp })
     };
     (0..workers).map(bind_one).collect()
+}
+
+/// With `SO_REUSEPORT` alone a second instance would silently take half of the traffic. A bind without it fails if anybody
+/// listens, so it goes first; with port 0 it also chooses the port for the whole group.
+fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = tcp_socket(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket.local_addr()?.as_socket().unwrap_or(address))
 }
 
 fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
@@ -170,6 +187,36 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     }
     socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+/// The file of a unix socket that is bound. It goes with this value, unless somebody else's has taken its place.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// The file of an address that was just bound; `None` if it has none.
+    pub fn of(address: &ListenAddress) -> Option<Self> {
+        let ListenAddress::Unix(path) = address else { return None };
+        Some(Self { path: path.clone(), identity: identity(path)? })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path) == Some(self.identity) {
+            // A file that is gone by now is what we want.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 fn take_over(number: i32, workers: usize) -> io::Result<Vec<Bound>> {
@@ -203,7 +250,7 @@ mod tests {
 
     #[test]
     fn every_worker_gets_a_socket_on_the_same_port() {
-        let bound = bind(&any_local(), 3).unwrap();
+        let bound = bind(&any_local(), 3, Port::Free).unwrap();
         let ports: Vec<_> = bound.iter().map(|b| b.local_addr().unwrap().port()).collect();
         assert!(ports.len() == 3 && ports.iter().all(|port| *port == ports[0]));
     }
@@ -212,13 +259,13 @@ mod tests {
     fn a_port_in_use_is_an_error_that_says_how_to_find_the_other() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = ListenAddress::Tcp(taken.local_addr().unwrap());
-        let message = bind(&address, 1).unwrap_err().to_string();
+        let message = bind(&address, 1, Port::Free).unwrap_err().to_string();
         assert!(message.contains("ss -ltnp") && message.contains(&address.to_string()), "{message}");
     }
 
     #[test]
     fn what_cannot_be_listened_on_says_what_to_do_about_it() {
-        let message = |address| bind(&address, 1).unwrap_err().to_string();
+        let message = |address| bind(&address, 1, Port::Free).unwrap_err().to_string();
         let unix = message(ListenAddress::Unix("/nonexistent-for-portway/socket".into()));
         assert!(unix.ends_with("Its directory is not there; create it or choose another path"), "{unix}");
         let fd = message(ListenAddress::Fd(1_000_000));
@@ -227,9 +274,39 @@ mod tests {
 
     #[test]
     fn a_second_instance_does_not_share_the_port_of_the_first() {
-        let first = bind(&any_local(), 2).unwrap();
+        let first = bind(&any_local(), 2, Port::Free).unwrap();
         let address = ListenAddress::Tcp(first[0].local_addr().unwrap());
-        assert!(bind(&address, 2).is_err());
+        assert!(bind(&address, 2, Port::Free).is_err());
+    }
+
+    #[test]
+    fn a_listener_of_ours_may_take_the_port_of_one_that_closes() {
+        let first = bind(&any_local(), 2, Port::Free).unwrap();
+        let port = first[0].local_addr().unwrap().port();
+        assert!(bind(&ListenAddress::AnyTcp(port), 2, Port::Free).is_err());
+        assert_eq!(bind(&ListenAddress::AnyTcp(port), 2, Port::Ours).unwrap().len(), 2);
+        let foreign = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(bind(&ListenAddress::Tcp(foreign.local_addr().unwrap()), 1, Port::Ours).is_err());
+    }
+
+    #[test]
+    fn a_socket_file_goes_with_its_listener_and_that_of_another_stays() {
+        let dir = std::env::temp_dir().join(format!("portway-socket-file-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("socket");
+        let address = ListenAddress::Unix(path.clone());
+        let first = bind(&address, 1, Port::Free).unwrap();
+        let file = SocketFile::of(&address).unwrap();
+        drop((first, file));
+        assert!(!path.exists());
+        let old = bind(&address, 1, Port::Free).unwrap();
+        let old_file = SocketFile::of(&address).unwrap();
+        drop(old);
+        let _kept_inode = std::fs::hard_link(&path, dir.join("kept"));
+        let _new = bind(&address, 1, Port::Free).unwrap();
+        drop(old_file);
+        assert!(path.exists(), "the file of the next process");
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]
@@ -237,9 +314,9 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("portway-listener-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let address = ListenAddress::Unix(dir.join("socket"));
-        drop(bind(&address, 1).unwrap());
-        let alive = bind(&address, 1).unwrap();
-        assert!(bind(&address, 1).is_err());
+        drop(bind(&address, 1, Port::Free).unwrap());
+        let alive = bind(&address, 1, Port::Free).unwrap();
+        assert!(bind(&address, 1, Port::Free).is_err());
         drop(alive);
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::config::checked::Limits;
+use crate::runtime::backend::BackendId;
 use crate::units::Moment;
 
 /// A connection that rests for so long gives back everything but its socket.
@@ -68,6 +69,10 @@ pub(crate) struct Activity {
     /// Without a byte either way for so long, an open exchange ends. Nanoseconds.
     idle_limit: AtomicU64,
     order: AtomicU8,
+    /// The backend that serves the open request: a `BackendId`, or zero.
+    backend: AtomicU64,
+    /// Its listener is closing: the answer at hand is the last one.
+    is_last: AtomicBool,
     /// Bytes read from the client.
     pub(crate) bytes_in: Tally,
     /// Bytes of the open request's body so far.
@@ -127,6 +132,7 @@ impl Activity {
         self.enter(Phase::Request, now);
         self.deadline.store(0, Relaxed);
         self.idle_limit.store(0, Relaxed);
+        self.leave_backend();
         self.body_bytes_in.set(0);
     }
 
@@ -153,6 +159,31 @@ impl Activity {
     pub(crate) fn rested(&self, now: Moment) -> Option<Duration> {
         let resting = self.phase() == Phase::Idle && !self.mid_message.load(Relaxed);
         resting.then(|| now.since(Moment(self.since.load(Relaxed))))
+    }
+
+    /// A backend took the open request.
+    pub(crate) fn enter_backend(&self, id: BackendId) {
+        self.backend.store(id.0, Relaxed);
+    }
+
+    /// No backend is needed any more.
+    pub(crate) fn leave_backend(&self) {
+        self.backend.store(0, Relaxed);
+    }
+
+    /// Whether one of `backends` serves the open request.
+    pub(crate) fn is_at_any(&self, backends: &[BackendId]) -> bool {
+        !backends.is_empty() && backends.contains(&BackendId(self.backend.load(Relaxed)))
+    }
+
+    /// Whether the connection takes no further request.
+    pub(crate) fn is_last(&self) -> bool {
+        self.is_last.load(Relaxed)
+    }
+
+    /// The next answer is the last one.
+    pub(crate) fn note_last(&self) {
+        self.is_last.store(true, Relaxed);
     }
 
     /// Takes the order that was given, if any.

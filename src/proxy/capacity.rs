@@ -27,9 +27,14 @@ pub(crate) struct Capacity {
 impl Capacity {
     pub(crate) fn new(configured: u32) -> Self {
         let capacity = Self::default();
-        capacity.configured.store(configured, Relaxed);
+        capacity.configure(configured);
         capacity.read_descriptor_limit();
         capacity
+    }
+
+    /// From now on so many connections may be open; those that are beyond it stay.
+    pub(crate) fn configure(&self, configured: u32) {
+        self.configured.store(configured, Relaxed);
     }
 
     /// Sets a descriptor aside for the next connection, if there is one: else clients wait in the kernel's queue.

@@ -149,7 +149,7 @@ impl Connection {
 
     /// Whether the answer at hand is the last one on this connection.
     pub(crate) fn must_close(&self) -> bool {
-        self.worker.is_draining() || self.body_failure().is_some()
+        self.worker.is_draining() || self.activity.is_last() || self.body_failure().is_some()
     }
 
     pub(crate) fn client_is_gone(&self) -> bool {

@@ -286,6 +286,7 @@ impl Drop for Exchange {
         let duration = now.since(self.started);
         self.count(duration);
         self.log(duration);
+        self.connection.activity.leave_backend();
         self.connection.activity.enter(Phase::Idle, now);
     }
 }

@@ -46,6 +46,7 @@ pub(crate) async fn run(
     exchange.attempts += 1;
     // Without a wait since the head, now is still then: reading the clock costs as much as choosing the backend.
     let began = if exchange.has_waited() { clock::now() } else { exchange.started };
+    exchange.connection.activity.enter_backend(lease.backend.id);
     let attempt = Attempt::begin(lease, began);
     Delivery { exchange, attempt, deadline }.run(outbound).await
 }

@@ -48,6 +48,7 @@ impl Source {
         if connection.worker.pools.give(self.upstream, now) == Given::PoolFull {
             connection.worker.metrics.limit_hit(Limit::Pool);
         }
+        connection.activity.leave_backend();
         self.attempt.complete(self.status, now);
     }
 }

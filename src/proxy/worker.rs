@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
+use crate::config::checked::Limits;
 use crate::error::FailureKind;
 use crate::lifecycle::{clock, drain, memory};
 use crate::net::listener::{BACKLOG, Bound, Listener};
@@ -24,7 +26,8 @@ use crate::proxy::listening::ListenerContext;
 use crate::proxy::refusal;
 use crate::proxy::stack::Stack;
 use crate::proxy::upstream::Pools;
-use crate::runtime::backend::Backend;
+use crate::runtime::backend::{Backend, BackendId};
+use crate::runtime::leaving::Leaving;
 use crate::runtime::store::Store;
 use crate::telemetry::access_log;
 use crate::telemetry::metrics::{Limit, Metrics, ServiceMetrics};
@@ -50,16 +53,24 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) capacity: Arc<Capacity>,
     pub(crate) drain: drain::Watch,
+    /// Backends whose open requests are cut when their time is up.
+    pub(crate) leaving: Arc<Leaving>,
     /// How we sign `Via`: names this instance, so that a loop is told from a chain of Portways.
     pub(crate) pseudonym: Arc<str>,
     /// For `accept: balanced`.
     pub(crate) handoff: Option<Arc<Handoff>>,
 }
 
+/// A socket to accept from.
+pub(crate) struct Opened {
+    pub(crate) socket: Bound,
+    pub(crate) context: Arc<ListenerContext>,
+}
+
 /// What one worker takes connections from.
 pub(crate) struct Intake {
-    /// Its own sockets.
-    pub(crate) listeners: Vec<(Bound, Arc<ListenerContext>)>,
+    /// Its own sockets: those of the start, later those of reloads.
+    pub(crate) listeners: UnboundedReceiver<Opened>,
     /// What another worker accepted for it.
     pub(crate) handed: Option<UnboundedReceiver<Accepted>>,
 }
@@ -77,6 +88,7 @@ pub(crate) struct Worker {
     pub(crate) via: crate::http::forwarded::Via,
     capacity: Arc<Capacity>,
     drain: drain::Watch,
+    leaving: Arc<Leaving>,
     connections: Mutex<Connections>,
     now: AtomicU64,
     /// Connections parked since memory was last given back, and when that was.
@@ -98,6 +110,7 @@ impl Worker {
             via: crate::http::forwarded::Via::new(&shared.pseudonym),
             capacity: shared.capacity.clone(),
             drain: shared.drain.clone(),
+            leaving: shared.leaving.clone(),
             connections: Mutex::default(),
             now: AtomicU64::new(clock::now().0),
             parked: AtomicU32::new(0),
@@ -130,17 +143,15 @@ impl Worker {
         let now = clock::now();
         self.now.store(now.0, Relaxed);
         let snapshot = self.store.load_full();
-        let draining = self.is_draining();
-        let short = self.capacity.is_short_of_descriptors();
+        let looks = Looks {
+            now,
+            limits: &snapshot.config.limits,
+            is_draining: self.is_draining(),
+            is_short: self.capacity.is_short_of_descriptors(),
+            overdue: self.leaving.overdue(now),
+        };
         for connection in self.connections().open() {
-            let rested = connection.activity.rested(now);
-            let order = match connection.activity.look(&snapshot.config.limits, now) {
-                _ if draining && rested >= Some(DRAIN_REST) => Some(Order::Close),
-                _ if short && rested >= Some(SHED_REST) => Some(Order::Close),
-                Some(Order::Park) if connection.is_parked() => None,
-                order => order,
-            };
-            if let Some(order) = order {
+            if let Some(order) = looks.at(connection) {
                 connection.order(order);
             }
         }
@@ -151,6 +162,34 @@ impl Worker {
         self.give_memory_back(now);
         if let Some(log) = &self.log {
             log.flush_if_due(now);
+        }
+    }
+}
+
+/// What one sweep judges all connections by.
+struct Looks<'a> {
+    now: Moment,
+    limits: &'a Limits,
+    is_draining: bool,
+    is_short: bool,
+    /// Backends whose requests have had their time.
+    overdue: Vec<BackendId>,
+}
+
+impl Looks<'_> {
+    fn at(&self, connection: &Connection) -> Option<Order> {
+        let activity = &connection.activity;
+        let rested = activity.rested(self.now);
+        let cut_at = connection.listener.cut_at();
+        if cut_at.is_some() {
+            activity.note_last();
+        }
+        match activity.look(self.limits, self.now) {
+            _ if (self.is_draining || cut_at.is_some()) && rested >= Some(DRAIN_REST) => Some(Order::Close),
+            _ if self.is_short && rested >= Some(SHED_REST) => Some(Order::Close),
+            _ if cut_at.is_some_and(|at| at <= self.now) || activity.is_at_any(&self.overdue) => Some(Order::Now),
+            Some(Order::Park) if connection.is_parked() => None,
+            order => order,
         }
     }
 }
@@ -249,29 +288,38 @@ async fn sweep_for_ever(worker: Arc<Worker>) {
     }
 }
 
-/// Runs a worker until the process is drained. `listeners` are this worker's sockets.
+/// Runs a worker until the process is drained.
 pub(crate) fn run(worker: Arc<Worker>, intake: Intake) -> io::Result<()> {
     shards::enter_worker(worker.idx);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let sweep = tokio::spawn(sweep_for_ever(worker.clone()));
-        let mut accepting = Vec::new();
         let taking = intake.handed.map(|handed| tokio::spawn(take_for_ever(handed, worker.clone())));
-        for (bound, context) in intake.listeners {
-            accepting.push(tokio::spawn(accept_for_ever(bound.into_listener()?, context, worker.clone())));
-        }
-        for loops in accepting {
-            let _ = loops.await; // a loop ends when the drain closes the listeners
-        }
-        if taking.is_some() {
-            // The accepting worker may still be handing over.
-            worker.drain.clone().closing().await;
-        }
+        accept_from_all(intake.listeners, &worker).await;
         finish(&worker).await;
         taking.inspect(|taking| taking.abort());
         sweep.abort();
         Ok(())
     })
+}
+
+/// Accepts from every listener that comes, until the drain closes them all.
+async fn accept_from_all(mut listeners: UnboundedReceiver<Opened>, worker: &Arc<Worker>) {
+    let mut drain = worker.drain.clone();
+    // The accepting worker of `accept: balanced` may hand over until then, so nobody ends before.
+    let mut closing = pin!(drain.closing());
+    let mut accepting = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut closing => break,
+            Some(opened) = listeners.recv() => {
+                accepting.spawn(accept_for_ever(opened, worker.clone()));
+            }
+            Some(_) = accepting.join_next() => {}
+        }
+    }
+    while accepting.join_next().await.is_some() {} // each takes what the kernel has completed already
 }
 
 /// Waits until every connection is gone, or makes them go when the drain deadline has passed.
@@ -292,18 +340,31 @@ async fn finish(worker: &Arc<Worker>) {
     }
 }
 
-/// Accepts until the drain closes the listener, whatever errors the system has.
-async fn accept_for_ever(listener: Listener, context: Arc<ListenerContext>, worker: Arc<Worker>) {
+/// Accepts until the drain or a reload closes the listener, whatever errors the system has.
+async fn accept_for_ever(opened: Opened, worker: Arc<Worker>) {
+    let context = opened.context;
+    let listener = match opened.socket.into_listener() {
+        Ok(listener) => listener,
+        // The kernel gives the connections of a closed socket to those of the other workers.
+        Err(error) => {
+            worker.metrics.limit_hit(Limit::Descriptors);
+            return tracing::debug!(%error, address = %context.address, "cannot accept on this worker");
+        }
+    };
     let mut drain = worker.drain.clone();
-    let mut closing = pin!(drain.closing());
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut closing => break,
-            () = accept_one(&listener, &context, &worker) => {}
+    {
+        let (mut draining, mut closing) = (pin!(drain.closing()), pin!(context.closing()));
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut draining => break,
+                () = &mut closing => break,
+                () = accept_one(&listener, &context, &worker) => {}
+            }
         }
     }
-    // What the kernel has completed already is served; only then the socket closes.
+    // What the kernel has completed already is served; only then the socket closes. The driver has to look for it first.
+    tokio::task::yield_now().await;
     for _ in 0..BACKLOG {
         tokio::select! {
             biased;

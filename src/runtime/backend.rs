@@ -141,6 +141,10 @@ impl Backend {
     pub(super) fn retire(&self) {
         self.retired.store(true, Relaxed);
     }
+
+    pub(super) fn take_back(&self) {
+        self.retired.store(false, Relaxed);
+    }
 }
 
 impl fmt::Debug for Backend {

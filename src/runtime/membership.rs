@@ -60,7 +60,7 @@ impl Members {
     pub fn replace(self, service: &Service, registry: &Registry) {
         let stay: Vec<_> = self.backends.iter().map(|(backend, _)| backend.clone()).collect();
         service.set_members(self.backends, self.unresolved);
-        registry.retain(&service.name, &stay);
+        registry.retain(&service.name, &stay, service.policy.drain);
     }
 }
 

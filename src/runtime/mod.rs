@@ -5,6 +5,7 @@
 pub mod backend;
 pub mod conduct;
 pub mod group;
+pub mod leaving;
 pub mod membership;
 pub mod queue;
 pub mod registry;

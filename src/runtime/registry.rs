@@ -5,19 +5,26 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use crate::lifecycle::clock;
 use crate::runtime::backend::Backend;
+use crate::runtime::leaving::Leaving;
 use crate::runtime::standing::Reason;
 use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::{HostPort, ServiceName};
 
+type ByAddress = HashMap<SocketAddr, Arc<Backend>>;
+
 /// Finds or makes backends.
 #[derive(Debug)]
 pub struct Registry {
+    /// Those that left and still have requests.
+    pub leaving: Arc<Leaving>,
     metrics: Arc<Metrics>,
-    backends: Mutex<HashMap<(ServiceName, SocketAddr), Arc<Backend>>>,
+    backends: Mutex<HashMap<ServiceName, ByAddress>>,
     resolved: Mutex<HashMap<HostPort, BTreeSet<SocketAddr>>>,
     /// What people took out, whether it is a member at the moment or not. Only people make it longer.
     drained: Mutex<HashSet<(ServiceName, SocketAddr)>>,
@@ -28,11 +35,11 @@ pub struct Registry {
 impl Registry {
     /// An empty registry whose backends count in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        let (resolved, drained) = (Mutex::default(), Mutex::default());
-        Self { metrics, backends: Mutex::default(), resolved, drained, bell: Arc::default() }
+        let (backends, resolved, drained) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Self { leaving: Arc::default(), metrics, backends, resolved, drained, bell: Arc::default() }
     }
 
-    /// The backend of `service` at `address`: the one that is known, or a new one.
+    /// The backend of `service` at `address`: the one that is known, one that has not quite left, or a new one.
     pub fn backend(&self, service: &ServiceName, address: SocketAddr) -> Arc<Backend> {
         self.backend_from(service, address, |_| ())
     }
@@ -44,9 +51,18 @@ impl Registry {
         address: SocketAddr,
         begin: impl FnOnce(&Backend),
     ) -> Arc<Backend> {
-        match self.lock().entry((service.clone(), address)) {
+        match self.lock().entry(service.clone()).or_default().entry(address) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(place) => {
+                if let Some(backend) = self.leaving.take_back(service, address) {
+                    backend.take_back();
+                    // People may have spoken while it was away.
+                    match self.people().contains(&(service.clone(), address)) {
+                        true => backend.standing.add(Reason::Drained),
+                        false => backend.standing.remove(Reason::Drained),
+                    };
+                    return place.insert(backend).clone();
+                }
                 let metrics = self.metrics.backend(service, &address.to_string());
                 let backend = Backend::new(service.clone(), address, metrics, self.bell.clone());
                 if self.people().contains(&(service.clone(), address)) {
@@ -74,23 +90,30 @@ impl Registry {
         self.bell.notified().await;
     }
 
-    /// Forgets the backends of `service` that are not in `members`; their open requests go on.
-    pub fn retain(&self, service: &ServiceName, members: &[Arc<Backend>]) {
-        self.lock().retain(|(owner, _), backend| {
-            let stays = owner != service || members.iter().any(|member| member.id == backend.id);
+    /// Forgets the backends of `service` that are not in `members`; their open requests may go on for `drain`.
+    pub fn retain(&self, service: &ServiceName, members: &[Arc<Backend>], drain: Duration) {
+        let mut backends = self.lock();
+        let Some(known) = backends.get_mut(service) else { return };
+        let mut gone = Vec::new();
+        known.retain(|_, backend| {
+            let stays = members.iter().any(|member| member.id == backend.id);
             if !stays {
                 backend.retire();
+                gone.push(backend.clone());
             }
             stays
         });
+        if known.is_empty() {
+            backends.remove(service);
+        }
+        self.leaving.add(&gone, clock::now().after(drain));
     }
 
     /// Takes the backend at `address` out for as long as the process lives, over reloads and absences; the backend if it
     /// is there now.
     pub fn drain(&self, service: &ServiceName, address: SocketAddr) -> Option<Arc<Backend>> {
-        let key = (service.clone(), address);
-        self.people().insert(key.clone());
-        let known = self.lock().get(&key).cloned();
+        self.people().insert((service.clone(), address));
+        let known = self.lock().get(service).and_then(|known| known.get(&address)).cloned();
         if let Some(backend) = &known {
             backend.standing.add(Reason::Drained);
         }
@@ -117,6 +140,11 @@ impl Registry {
         self.names().insert(name, addresses);
     }
 
+    /// Forgets the addresses of all other names.
+    pub fn retain_names(&self, names: &BTreeSet<HostPort>) {
+        self.names().retain(|name, _| names.contains(name));
+    }
+
     fn people(&self) -> MutexGuard<'_, HashSet<(ServiceName, SocketAddr)>> {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -125,7 +153,7 @@ impl Registry {
         self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(ServiceName, SocketAddr), Arc<Backend>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<ServiceName, ByAddress>> {
         self.backends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -141,11 +169,13 @@ mod tests {
         let address = "127.0.0.1:5000".parse().unwrap();
         let first = registry.backend(&name, address);
         assert_eq!(registry.backend(&name, address).id, first.id);
-        registry.retain(&name, std::slice::from_ref(&first));
+        registry.retain(&name, std::slice::from_ref(&first), Duration::ZERO);
         assert!(!first.is_retired());
-        registry.retain(&name, &[]);
+        let id = first.id;
+        registry.retain(&name, &[], Duration::ZERO);
         assert!(first.is_retired());
-        assert_ne!(registry.backend(&name, address).id, first.id);
+        drop(first);
+        assert_ne!(registry.backend(&name, address).id, id);
     }
 
     #[test]
@@ -159,7 +189,7 @@ mod tests {
         assert!(metrics.render().contains(&format!("{series} 1")));
         backend.leave();
         assert!(metrics.render().contains(&format!("{series} 0")));
-        registry.retain(&name, &[]);
+        registry.retain(&name, &[], Duration::ZERO);
         drop(backend);
         assert!(!metrics.render().contains(series));
     }
@@ -172,12 +202,26 @@ mod tests {
         let backend = registry.backend(&name, address);
         assert_eq!(registry.drain(&name, address).map(|drained| drained.id), Some(backend.id));
         assert!(backend.standing.has(Reason::Drained));
-        registry.retain(&name, &[]);
+        drop(backend);
+        registry.retain(&name, &[], Duration::ZERO);
         assert!(registry.backend(&name, address).standing.has(Reason::Drained));
         assert!(registry.undrain(&name, address));
         assert!(!registry.undrain(&name, address));
-        registry.retain(&name, &[]);
+        registry.retain(&name, &[], Duration::ZERO);
         assert!(registry.backend(&name, address).standing.is_plain());
+    }
+
+    #[test]
+    fn a_backend_that_returns_before_its_last_request_has_ended_is_the_same_one() {
+        let registry = Registry::new(Metrics::new());
+        let name = ServiceName::new("web").unwrap();
+        let address = "127.0.0.1:5000".parse().unwrap();
+        let held_by_a_request = registry.backend(&name, address);
+        registry.retain(&name, &[], Duration::ZERO);
+        let again = registry.backend(&name, address);
+        assert_eq!(again.id, held_by_a_request.id);
+        assert!(!again.is_retired());
+        assert_eq!(registry.leaving.overdue(clock::now()), []);
     }
 
     #[test]

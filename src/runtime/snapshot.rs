@@ -19,7 +19,7 @@ pub struct Snapshot<S> {
     /// Counts up from 1 with every configuration that was applied.
     pub generation: u64,
     /// What was checked.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// Finds the route of a request.
     pub table: Table<Arc<Route<S>>>,
     /// In the order of the configuration.
@@ -41,19 +41,49 @@ pub struct Build<'a, S> {
     pub previous: Option<&'a Snapshot<S>>,
 }
 
+/// A snapshot that nobody has seen: the members of what is new or changed in it are not installed yet.
+///
+/// Services that change share their group with the present configuration, so building must not touch it: a reload that
+/// fails after it has left no trace.
+#[derive(Debug)]
+#[must_use = "nothing has happened yet"]
+pub struct Prepared<S> {
+    snapshot: Snapshot<S>,
+    changed: Vec<usize>,
+}
+
+impl<S> Prepared<S> {
+    /// Gives the services their members; what comes back is for the store.
+    pub fn install(self, registry: &Registry) -> Snapshot<S> {
+        let Self { snapshot, changed } = self;
+        for idx in changed {
+            Members::of(&snapshot.config.services[idx], registry).replace(&snapshot.services[idx], registry);
+        }
+        snapshot
+    }
+
+    /// What would be published.
+    pub fn snapshot(&self) -> &Snapshot<S> {
+        &self.snapshot
+    }
+}
+
 impl<S> Build<'_, S> {
     /// The service of `declared`: the present one if nothing about it changed, the present one under new policies, or a
     /// new one.
-    fn service(&self, declared: &checked::Service) -> Arc<Service> {
+    fn service(&self, declared: &checked::Service) -> Built {
         let known = self.previous.and_then(|previous| previous.declared(&declared.name));
-        let service = match known {
-            Some((before, service)) if before == declared => return service.clone(),
-            Some((_, service)) => service.reconfigured(declared),
-            None => Service::new(declared, self.metrics.service(&declared.name)),
-        };
-        Members::of(declared, self.registry).replace(&service, self.registry);
-        Arc::new(service)
+        match known {
+            Some((before, service)) if before == declared => Built::Same(service.clone()),
+            Some((_, service)) => Built::Changed(service.reconfigured(declared).into()),
+            None => Built::Changed(Service::new(declared, self.metrics.service(&declared.name)).into()),
+        }
     }
+}
+
+enum Built {
+    Same(Arc<Service>),
+    Changed(Arc<Service>),
 }
 
 impl<S> Snapshot<S> {
@@ -65,11 +95,24 @@ impl<S> Snapshot<S> {
 
 impl<S: Clone> Snapshot<S> {
     /// Builds the runtime view of `config`. Addresses are members at once, names after their first resolution.
-    pub fn build(config: Config, with: &Build<'_, S>) -> Self {
+    pub fn build(config: impl Into<Arc<Config>>, with: &Build<'_, S>) -> Self {
+        Self::prepare(config, with).install(with.registry)
+    }
+
+    /// Builds the runtime view of `config` without any effect on what is there.
+    pub fn prepare(config: impl Into<Arc<Config>>, with: &Build<'_, S>) -> Prepared<S> {
+        let config = config.into();
+        let mut changed = Vec::new();
         let mut services = Vec::with_capacity(config.services.len());
         let mut routes = Vec::new();
-        for declared in &config.services {
-            let service = with.service(declared);
+        for (idx, declared) in config.services.iter().enumerate() {
+            let service = match with.service(declared) {
+                Built::Same(service) => service,
+                Built::Changed(service) => {
+                    changed.push(idx);
+                    service
+                }
+            };
             let stack = (with.stack)(declared);
             for route in &declared.routes {
                 let finished = Route {
@@ -83,7 +126,8 @@ impl<S: Clone> Snapshot<S> {
             services.push(service);
         }
         let by_name = services.iter().enumerate().map(|(idx, service)| (service.name.clone(), idx)).collect();
-        Self { generation: with.generation, table: Table::build(routes), services, by_name, config }
+        let snapshot = Self { generation: with.generation, table: Table::build(routes), services, by_name, config };
+        Prepared { snapshot, changed }
     }
 
     /// The service of this name.

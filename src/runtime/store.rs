@@ -42,10 +42,12 @@ impl<S> Store<S> {
         self.resolution.notified().await;
     }
 
-    /// Replaces the snapshot; requests that began with the old one end with it.
-    pub fn publish(&self, snapshot: Snapshot<S>) {
-        self.current.store(Arc::new(snapshot));
+    /// Replaces the snapshot; requests that began with the old one end with it. The old one comes back, so that whoever
+    /// publishes can take it apart and no worker has to.
+    pub fn publish(&self, snapshot: Snapshot<S>) -> Arc<Snapshot<S>> {
+        let old = self.current.swap(Arc::new(snapshot));
         self.note_change();
+        old
     }
 
     /// Says that control loops have something to look at: a configuration, members, a backend that asked to be left alone.

@@ -58,11 +58,12 @@ const IMPORTS: [(&str, &[&str]); 19] = [
 const EVERYTHING: &[&str] = &["*"];
 
 /// Outside crates and where alone they are named: a module, or one file.
-const CRATES: [(&str, &[&str]); 16] = [
+const CRATES: [(&str, &[&str]); 17] = [
     ("serde_yaml", &["config/load.rs"]),
     ("saphyr_parser", &["config"]),
     ("schemars", &["config"]),
     ("annotate_snippets", &["config/render.rs"]),
+    ("notify", &["control"]),
     ("regex", &["config", "routing"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),

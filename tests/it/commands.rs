@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use crate::support::{Guarded, Scratch, binary, eventually, exchange, free_address, get};
 
 /// Every command with what makes it a whole command line.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 17] = [
     "run",
     "demo",
     "check",
@@ -22,6 +22,9 @@ const COMMANDS: [&str; 14] = [
     "status",
     "drain",
     "undrain",
+    "reload",
+    "diff",
+    "rollback",
     "config show",
     "schema",
     "init",

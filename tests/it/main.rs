@@ -24,6 +24,7 @@ mod keepalive;
 mod log;
 mod paths;
 mod queue;
+mod reload;
 mod responses;
 mod slow;
 mod smuggling;

@@ -374,7 +374,7 @@ fn a_backend_that_left_is_forgotten() {
     scene.sweep();
     assert_eq!(scene.outliers.histories.len(), 2);
     scene.service.set_members(vec![], vec![]);
-    scene.outliers.registry.retain(&scene.service.name, &[]);
+    scene.outliers.registry.retain(&scene.service.name, &[], Duration::ZERO);
     scene.sweep();
     assert_eq!(scene.outliers.histories.len(), 0);
 }

@@ -124,6 +124,50 @@ impl Portway {
         get(self.admin, path).await
     }
 
+    /// The configuration file.
+    pub(crate) fn file(&self) -> std::path::PathBuf {
+        self.scratch.0.join("portway.yaml")
+    }
+
+    /// Writes the configuration in place; `listen`, `admin` and `workers` as at the start where `yaml` has none.
+    pub(crate) fn write(&self, yaml: &str) {
+        let text = with_addresses(yaml, self.address, self.admin);
+        fs::write(self.file(), text).expect("the scratch directory can be written");
+    }
+
+    /// One POST on the admin listener.
+    pub(crate) async fn admin_post(&self, path: &str, body: &str) -> Response {
+        let mut client = Client::connect(self.admin).await;
+        let head = format!("POST {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.admin);
+        client.send(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())).await;
+        client.response_to("POST").await
+    }
+
+    /// Asks for a reload and gives its answer with its status.
+    pub(crate) async fn reload(&self) -> (u16, serde_json::Value) {
+        let response = self.admin_post("/api/v1/reload", "").await;
+        (response.status, serde_json::from_str(&response.text()).expect("the answer is JSON"))
+    }
+
+    /// What `/api/v1/status` says.
+    pub(crate) async fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.admin_get("/api/v1/status").await.text()).expect("the status is JSON")
+    }
+
+    /// The kinds of the latest events, oldest first.
+    pub(crate) async fn events(&self) -> Vec<String> {
+        let events: serde_json::Value =
+            serde_json::from_str(&self.admin_get("/api/v1/events").await.text()).expect("the events are JSON");
+        let kinds = events.as_array().into_iter().flatten().map(|event| event["kind"].as_str().unwrap_or_default());
+        kinds.map(str::to_owned).collect()
+    }
+
+    /// Waits until the configuration of this number is in effect.
+    pub(crate) async fn wait_generation(&self, generation: u64) {
+        let what = format!("generation {generation}");
+        eventually(PATIENCE, &what, || async { self.status().await["generation"] == generation }).await;
+    }
+
     /// One scrape.
     pub(crate) async fn metrics(&self) -> Metrics {
         let response = self.admin_get("/metrics").await;

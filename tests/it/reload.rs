@@ -1,0 +1,412 @@
+//! Live configuration against the real process: what a save, a signal, the API and a rollback change, and what they do not.
+//! It waits for generations and answers, never for time to pass. How changes of files are noticed has tests of its own in
+//! `control::watch`, what differs in `config::diff`.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use crate::support::{
+    Act, Client, Ending, Launch, Load, Origin, PATIENCE, Portway, binary, eventually, free_address, get, response,
+};
+
+const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                       Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+const SWITCHED: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+/// Services by route and backend.
+fn services(named: &[(&str, SocketAddr)]) -> String {
+    let lines = named
+        .iter()
+        .enumerate()
+        .map(|(idx, (route, address))| format!("  s{idx}: {{ route: \"{route}\", backends: [\"{address}\"] }}\n"));
+    format!("services:\n{}", lines.collect::<String>())
+}
+
+/// Writes and applies; the generation that is in effect then. The watcher may have been faster.
+async fn apply(portway: &Portway, yaml: &str) -> u64 {
+    portway.write(yaml);
+    let (status, answer) = portway.reload().await;
+    assert_eq!(status, 200, "{answer}\n{}", portway.stderr());
+    answer["generation"].as_u64().expect("a number")
+}
+
+fn run(portway: &Portway, line: &str) -> (Option<i32>, String, String) {
+    let mut command = Command::new(binary());
+    command.args(line.split_whitespace()).current_dir(portway.directory()).stdin(Stdio::null());
+    for variable in ["PORTWAY_CONFIG", "PORTWAY_ADMIN_TOKEN", "RUST_LOG"] {
+        command.env_remove(variable);
+    }
+    let output = command.output().expect("the binary can be started");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints UTF-8");
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[tokio::test]
+async fn a_route_changes_between_two_requests_of_one_connection() {
+    let (one, two) = (Origin::hello("one").await, Origin::hello("two").await);
+    let portway = Portway::start(&services(&[("/", one.address)])).await;
+    let mut client = portway.connect().await;
+    client.send(GET).await;
+    assert_eq!(client.response().await.text(), "one");
+    for round in 0..20 {
+        let (origin, body) = if round % 2 == 0 { (&two, "two") } else { (&one, "one") };
+        apply(&portway, &services(&[("/", origin.address)])).await;
+        client.send(GET).await;
+        assert_eq!(client.response().await.text(), body, "after the answer nobody sees the old route");
+    }
+}
+
+#[tokio::test]
+async fn every_save_is_applied_without_being_asked_for() {
+    let (one, two) = (Origin::hello("one").await, Origin::hello("two").await);
+    let portway = Portway::start(&services(&[("/", one.address)])).await;
+    portway.write(&services(&[("/", two.address)]));
+    portway.wait_generation(2).await;
+    assert_eq!(portway.get("/").await.text(), "two");
+    let saved = portway.directory().join("saved");
+    fs::write(
+        &saved,
+        fs::read_to_string(portway.file()).unwrap().replace(&two.address.to_string(), &one.address.to_string()),
+    )
+    .unwrap();
+    fs::rename(saved, portway.file()).unwrap();
+    portway.wait_generation(3).await;
+    assert_eq!(portway.get("/").await.text(), "one");
+}
+
+#[tokio::test]
+async fn sighup_reloads() {
+    let origin = Origin::hello("hi").await;
+    let mut portway = Portway::start(&services(&[("/", origin.address)])).await;
+    portway.write(&services(&[("/", origin.address), ("/b", origin.address)]));
+    portway.signal(Signal::HUP);
+    portway.wait_generation(2).await;
+    assert!(portway.is_running());
+    assert!(portway.stderr().contains("config applied"), "{}", portway.stderr());
+}
+
+#[tokio::test]
+async fn a_bad_file_changes_nothing_and_says_where_it_is_wrong() {
+    let origin = Origin::hello("hi").await;
+    let good = services(&[("/", origin.address)]);
+    let portway = Portway::start(&good).await;
+    let new_listener = free_address();
+    portway.write(&format!("listen: \"{new_listener}\"\n{good}    tiemout: 3s\n"));
+    let (status, answer) = portway.reload().await;
+    assert_eq!(status, 422, "{answer}");
+    assert_eq!((answer["result"].as_str(), answer["generation"].as_u64()), (Some("invalid"), Some(1)));
+    let text = answer["text"].as_str().unwrap();
+    assert!(text.contains("portway.yaml:") && text.contains('^'), "{text}");
+    let checked = run(&portway, "check --json");
+    let checked: serde_json::Value = serde_json::from_str(&checked.1).expect("JSON");
+    assert_eq!(answer["diagnostics"][0]["message"], checked[0]["message"]);
+
+    assert_eq!(portway.get("/").await.text(), "hi");
+    assert!(TcpStream::connect(new_listener).await.is_err(), "no part of it is applied");
+    portway.wait_metric("portway_config_last_reload_success", &[], 0.0).await;
+    let status = portway.status().await;
+    assert!(status["refused_config"]["error"].as_str().unwrap().contains("portway.yaml:"), "{status}");
+    let log = portway.stderr();
+    assert!(log.contains("config rejected") && log.contains("keeping=1") && log.contains('^'), "{log}");
+    let (code, table, _) = run(&portway, &format!("status --admin {}", portway.admin));
+    assert!(code == Some(0) && table.contains("rejected"), "{table}");
+
+    // Mended, it is as if nothing had been.
+    apply(&portway, &good).await;
+    portway.wait_metric("portway_config_last_reload_success", &[], 1.0).await;
+    assert_eq!(portway.status().await["generation"], 1);
+    assert!(portway.status().await["refused_config"].is_null());
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_refuses_the_whole_reload() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&services(&[("/", origin.address)])).await;
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().map(|address| (taken, address)).unwrap();
+    let free = free_address();
+    let listen = format!("listen: [\"{}\", \"{free}\", \"{}\"]\n", portway.address, taken.1);
+    portway.write(&format!("{listen}{}", services(&[("/", origin.address), ("/new", origin.address)])));
+    let (status, answer) = portway.reload().await;
+    assert_eq!((status, answer["result"].as_str()), (422, Some("refused")), "{answer}");
+    assert!(answer["message"].as_str().unwrap().contains("cannot listen on"), "{answer}");
+    assert!(TcpStream::connect(free).await.is_err());
+    assert_eq!(portway.status().await["services"].as_array().unwrap().len(), 1);
+    assert_eq!(portway.get("/").await.status, 200);
+}
+
+#[tokio::test]
+async fn listeners_come_move_and_go_live() {
+    let origin = Origin::hello("hi").await;
+    let service = services(&[("/", origin.address)]);
+    let portway = Portway::start(&service).await;
+    let mut kept = portway.connect().await;
+    kept.send(GET).await;
+    assert_eq!(kept.response().await.status, 200);
+    let added = free_address();
+    apply(&portway, &format!("listen: [\"{}\", \"{added}\"]\n{service}", portway.address)).await;
+    assert_eq!(get(added, "/").await.text(), "hi");
+    portway.wait_metric("portway_connections", &[("listener", &portway.address.to_string())], 1.0).await;
+
+    // The first one goes: what is open on it ends in order.
+    let mut busy = portway.connect().await;
+    busy.send("GET / HTTP/1.1\r\nHost: a\r\n").await;
+    eventually(PATIENCE, "both connections", || async {
+        portway.metrics().await.sum("portway_connections", &[("listener", &portway.address.to_string())]) == 2.0
+    })
+    .await;
+    apply(&portway, &format!("listen: \"{added}\"\n{service}")).await;
+    let address = portway.address;
+    eventually(PATIENCE, "the listener to close", || async move { TcpStream::connect(address).await.is_err() }).await;
+    assert_eq!(kept.until_close(PATIENCE).await, (Vec::new(), Ending::Closed));
+    busy.send("\r\n").await;
+    let answer = busy.response().await;
+    assert!(answer.status == 200 && answer.head.says_close(), "{:?}", answer.head);
+    assert_eq!(get(added, "/").await.text(), "hi");
+    let status = portway.status().await;
+    assert_eq!(status["listeners"].as_array().unwrap().len(), 1, "{status}");
+
+    // It moves: the same port, another address.
+    let port = added.port();
+    apply(&portway, &format!("listen: \":{port}\"\n{service}")).await;
+    assert_eq!(get(added, "/").await.text(), "hi");
+    assert_eq!(portway.status().await["listeners"][0]["address"], format!(":{port}"));
+}
+
+#[tokio::test]
+async fn a_unix_listener_comes_and_goes_with_its_file_under_balanced_accepting() {
+    let origin = Origin::hello("hi").await;
+    let service = services(&[("/", origin.address)]);
+    let top = "accept: balanced\n";
+    let mut portway = Portway::start(&format!("{top}{service}")).await;
+    let socket = portway.directory().join("front.sock");
+    let with_socket = format!("{top}listen: [\"{}\", \"unix:{}\"]\n{service}", portway.address, socket.display());
+    apply(&portway, &with_socket).await;
+    let stream = tokio::net::UnixStream::connect(&socket).await.expect("it listens");
+    drop(stream);
+    assert_eq!(portway.get("/").await.text(), "hi");
+    apply(&portway, &format!("{top}{service}")).await;
+    assert!(!socket.exists());
+    apply(&portway, &with_socket).await;
+    assert!(socket.exists());
+    portway.sigterm();
+    assert_eq!(portway.wait_exit(PATIENCE).await.code(), Some(0), "{}", portway.stderr());
+    assert!(!socket.exists(), "left behind at the end");
+}
+
+#[tokio::test]
+async fn a_listener_keeps_its_sockets_while_its_limit_changes() {
+    let origin = Origin::hello("hi").await;
+    let service = services(&[("/", origin.address)]);
+    let portway = Portway::start(&service).await;
+    let _open = (portway.connect().await, portway.connect().await);
+    portway.wait_metric("portway_connections", &[], 2.0).await;
+    apply(&portway, &format!("listen: {{ address: \"{}\", max_connections: 2 }}\n{service}", portway.address)).await;
+    let mut refused = portway.connect().await;
+    assert_ne!(refused.until_close(PATIENCE).await.1, Ending::StillOpen);
+    portway.wait_metric("portway_connections", &[], 2.0).await;
+}
+
+#[tokio::test]
+async fn a_websocket_of_an_unrelated_service_and_a_request_under_way_live_on() {
+    let gate = Arc::new(Semaphore::new(0));
+    let origin = {
+        let gate = Arc::clone(&gate);
+        Origin::start(move |received| match received.head.get("upgrade") {
+            Some(_) => vec![Act::Send(SWITCHED.into()), Act::Echo],
+            None => vec![Act::Gate(Arc::clone(&gate)), Act::Send(response(200, &[], "late"))],
+        })
+        .await
+    };
+    let other = Origin::hello("other").await;
+    let portway = Portway::start(&services(&[("/", origin.address), ("/x", other.address)])).await;
+    let mut socket = portway.connect().await;
+    socket.send(UPGRADE).await;
+    assert!(socket.head().await.starts_with("HTTP/1.1 101 "));
+    let mut waiting = portway.connect().await;
+    waiting.send(GET).await;
+    eventually(PATIENCE, "both at the origin", || async { origin.n_requests() == 2 }).await;
+
+    for round in 0..10 {
+        let route = if round % 2 == 0 { "/y" } else { "/x" };
+        apply(&portway, &services(&[("/", origin.address), (route, other.address)])).await;
+        socket.send(format!("ping {round}")).await;
+        assert_eq!(socket.bytes(6).await, format!("ping {round}").into_bytes());
+    }
+    // Even without its service: what it has may finish.
+    apply(&portway, &services(&[("/x", other.address)])).await;
+    socket.send("still").await;
+    assert_eq!(socket.bytes(5).await, b"still");
+    gate.add_permits(1);
+    assert_eq!(waiting.response().await.text(), "late");
+    assert_eq!(portway.get("/").await.status, 404);
+    assert_eq!(origin.n_accepted(), 2, "no connection was made anew");
+}
+
+#[tokio::test]
+async fn an_unchanged_service_keeps_its_counts_and_its_pooled_connections() {
+    let (one, two) = (Origin::hello("one").await, Origin::hello("two").await);
+    let portway = Portway::start(&services(&[("/", one.address), ("/b", two.address)])).await;
+    let mut client = portway.connect().await;
+    for round in 0..5 {
+        client.send(GET).await;
+        assert_eq!(client.response().await.status, 200);
+        let route = format!("/b{round}");
+        apply(&portway, &services(&[("/", one.address), (&route, two.address)])).await;
+    }
+    assert_eq!(one.n_accepted(), 1, "the pooled connection outlives every reload");
+    let labels = [("service", "s0"), ("code_class", "2xx")];
+    portway.wait_metric("portway_requests_total", &labels, 5.0).await;
+}
+
+#[tokio::test]
+async fn what_a_removed_service_showed_is_gone_and_what_a_new_one_shows_is_there() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start("services: { old: { backends: [\"127.0.0.1:1\"] } }").await;
+    apply(&portway, &format!("services: {{ new: {{ backends: [\"{}\"] }} }}", origin.address)).await;
+    let gone = || async {
+        let page = portway.admin_get("/metrics").await.text();
+        !page.contains("service=\"old\"") && page.contains("portway_queue_length{service=\"new\"} 0")
+    };
+    eventually(PATIENCE, "the series of the old service to end", gone).await;
+}
+
+#[tokio::test]
+async fn included_files_are_part_of_the_configuration() {
+    let origin = Origin::hello("hi").await;
+    let main = "include: [\"more-*.yaml\"]\nservices: { web: { route: /web, backends: [\"127.0.0.1:1\"] } }";
+    let portway = Portway::start(main).await;
+    let more = portway.directory().join("more-a.yaml");
+    let included = services(&[("/more", origin.address)]);
+    fs::write(&more, &included).unwrap();
+    portway.wait_generation(2).await;
+    assert_eq!(portway.get("/more").await.text(), "hi");
+    fs::write(&more, included.replace("/more", "/less")).unwrap();
+    portway.wait_generation(3).await;
+    assert_eq!(portway.get("/less").await.text(), "hi");
+    assert_eq!(portway.get("/more").await.status, 404);
+    let (_, answer) = portway.reload().await;
+    assert_eq!(answer["result"], "unchanged");
+    portway.admin_post("/api/v1/rollback", "").await;
+    assert_eq!(portway.get("/more").await.text(), "hi", "included files are part of what a rollback returns to");
+}
+
+#[tokio::test]
+async fn a_rollback_returns_and_the_next_save_applies_again() {
+    let (one, two) = (Origin::hello("one").await, Origin::hello("two").await);
+    let yaml = |origin: &Origin| services(&[("/", origin.address)]);
+    let portway = Portway::start(&yaml(&one)).await;
+    assert_eq!(apply(&portway, &yaml(&two)).await, 2);
+    let (code, stdout, stderr) = run(&portway, &format!("rollback --admin {}", portway.admin));
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stdout.contains("returned to generation 1, as generation 3") && stdout.contains("~ service s0"),
+        "{stdout}"
+    );
+    assert_eq!(portway.get("/").await.text(), "one");
+    let status = portway.status().await;
+    assert_eq!((status["generation"].as_u64(), status["rollback_to"].as_u64()), (Some(3), Some(1)));
+    assert!(portway.stderr().contains("the file differs from what is in effect"), "{}", portway.stderr());
+
+    let (code, _, stderr) = run(&portway, &format!("rollback 77 --admin {}", portway.admin));
+    assert!(code == Some(1) && stderr.contains("there are: 1, 2, 3"), "{stderr}");
+    let (code, list, _) = run(&portway, &format!("rollback --list --admin {}", portway.admin));
+    assert!(code == Some(0) && list.contains("active rollback to 1"), "{list}");
+
+    assert_eq!(apply(&portway, &yaml(&two)).await, 4);
+    assert_eq!(portway.get("/").await.text(), "two");
+    assert!(portway.status().await["rollback_to"].is_null());
+}
+
+#[tokio::test]
+async fn reload_and_diff_say_what_changes() {
+    let origin = Origin::hello("hi").await;
+    let one = services(&[("/", origin.address)]);
+    let portway = Portway::start(&one).await;
+    let (code, stdout, _) = run(&portway, "reload");
+    assert_eq!((code, stdout.as_str()), (Some(0), "unchanged: generation 1 says the same\n"));
+
+    let new = fs::read_to_string(portway.file()).unwrap() + "  thumbs: { route: /t, backends: [\"127.0.0.1:1\"] }\n";
+    fs::write(portway.directory().join("new.yaml"), new.replace("workers: 2", "workers: 3")).unwrap();
+    let (code, stdout, stderr) = run(&portway, "diff new.yaml");
+    assert_eq!(
+        (code, stdout.as_str()),
+        (Some(0), "+ service thumbs\n    + route /t\n    + backend 127.0.0.1:1\n~ workers\n")
+    );
+    assert!(stderr.contains("workers: takes effect at the next start"), "{stderr}");
+    let (code, stdout, _) = run(&portway, "diff portway.yaml");
+    assert_eq!((code, stdout.as_str()), (Some(0), "portway.yaml: changes nothing\n"));
+    assert_eq!(portway.status().await["generation"], 1, "a diff changes nothing");
+
+    fs::rename(portway.directory().join("new.yaml"), portway.file()).unwrap();
+    let (code, stdout, stderr) = run(&portway, "reload");
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stdout.starts_with("applied generation 2") && stdout.contains("+ service thumbs"), "{stdout}");
+    assert!(stderr.contains("takes effect at the next start"), "{stderr}");
+    let status = portway.status().await;
+    assert_eq!((status["needs_restart"][0].as_str(), status["workers"].as_u64()), (Some("workers"), Some(2)));
+
+    fs::write(portway.file(), "services: { web: {} }\n").unwrap();
+    let (code, _, stderr) = run(&portway, "reload");
+    assert!(code == Some(1) && stderr.contains("portway.yaml:1:"), "{stderr}");
+    let (code, _, stderr) = run(&portway, &format!("reload --admin {}", portway.admin));
+    assert!(code == Some(1) && stderr.contains("portway.yaml:1:") && stderr.contains("generation 2 stays"), "{stderr}");
+    let kinds: Vec<_> = portway.events().await;
+    assert!(kinds.contains(&"config_applied".to_owned()) && kinds.contains(&"config_rejected".to_owned()), "{kinds:?}");
+}
+
+#[tokio::test]
+async fn a_start_with_a_bad_file_fails() {
+    let mut portway = Portway::spawn(Launch { yaml: "services: { web: {} }", ..Launch::default() });
+    assert_eq!(portway.wait_exit(PATIENCE).await.code(), Some(1));
+}
+
+/// A short form of N1: saves of a listener, a route and a backend under load on keep-alive connections.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reloads_under_load_lose_nothing() {
+    let _turn = crate::support::whole_machine().await;
+    let (one, two) = (Origin::hello("ok").await, Origin::hello("ok").await);
+    let portway = Portway::start(&services(&[("/", one.address)])).await;
+    let load = Load { requests: 100_000, connections: 16, ..Load::get(portway.address, "/") }.start();
+    let other = free_address();
+    for round in 0..30 {
+        let origin = if round % 2 == 0 { &two } else { &one };
+        let listen = match round % 3 {
+            0 => format!("listen: [\"{}\", \"{other}\"]\n", portway.address),
+            _ => format!("listen: \"{}\"\n", portway.address),
+        };
+        apply(&portway, &format!("{listen}{}", services(&[("/", origin.address)]))).await;
+    }
+    load.stop().await.assert_no_loss();
+}
+
+/// A request whose head began before a reload and ended after it is served by the new configuration, whole.
+#[tokio::test]
+async fn a_request_is_routed_by_what_is_in_effect_when_its_head_is_whole() {
+    let (one, two) = (Origin::hello("one").await, Origin::hello("two").await);
+    let portway = Portway::start(&services(&[("/", one.address)])).await;
+    let mut client = Client::connect(portway.address).await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n").await;
+    portway.wait_metric("portway_connections", &[], 1.0).await;
+    apply(&portway, &services(&[("/", two.address)])).await;
+    client.send("\r\n").await;
+    assert_eq!(client.response().await.text(), "two");
+}
+
+/// Beyond the debounce and the harness, a change is live at once.
+#[tokio::test]
+async fn a_save_is_live_within_two_seconds() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&services(&[("/", origin.address)])).await;
+    portway.write(&services(&[("/", origin.address), ("/new", origin.address)]));
+    eventually(Duration::from_secs(2), "the new route", || async { portway.get("/new").await.status == 200 }).await;
+}
