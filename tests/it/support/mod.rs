@@ -30,7 +30,7 @@ pub(crate) use origin::{Act, Origin, Received, response};
 pub(crate) use pair::{Answer, Pair, Yaml, read_and_answer};
 pub(crate) use portway::{Launch, Portway, binary};
 pub(crate) use process::{Guarded, Scratch, cpu_time, limit_files, open_files, raise_files_limit, resident_bytes};
-pub(crate) use wire::{Body, Head, Response};
+pub(crate) use wire::{Body, Head, Reader, Response};
 
 /// Longest wait of the harness for something that ought to happen at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

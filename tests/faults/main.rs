@@ -1,0 +1,81 @@
+//! The fault suite, in its short form: a real process, real sockets, a fault, and books of every request.
+//! It promises that each scenario takes seconds and asserts counts alone: nothing lost, duplicate, corrupt, crossed,
+//! misrouted or stuck. The full form, with figures and with peers, is `cargo bench --bench faults`; see the README here.
+
+#[path = "../it/support/mod.rs"]
+mod support;
+
+mod scenarios;
+mod stage;
+
+use stage::front::Player;
+use stage::scenario::{Form, Scenario, play};
+
+/// Not a test: what `stage::backend` starts when it needs a backend process.
+#[test]
+#[ignore = "a backend process of the scenarios, no test"]
+fn backend_process() {
+    stage::backend::run_if_told();
+}
+
+/// `PORTWAY_FAULTS_SEED` repeats a run's choices, though not its timing.
+async fn holds(name: &str) {
+    support::raise_files_limit();
+    let seed = std::env::var("PORTWAY_FAULTS_SEED").ok().and_then(|seed| seed.parse().ok());
+    let outcome = play(named(name), &Player::portway(), Form::Short, seed.unwrap_or_else(|| fastrand::u64(..))).await;
+    assert!(outcome.is_kept(), "{outcome}");
+    println!("{outcome}");
+}
+
+/// The one with that name, or a failure: a test that plays nothing is worse than none.
+fn named(name: &str) -> &'static Scenario {
+    let known = || scenarios::all().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+    let found = scenarios::all().find(|scenario| scenario.name == name);
+    found.unwrap_or_else(|| panic!("no scenario {name:?}; there are {}", known()))
+}
+
+/// A scenario that no test plays is a gap that nobody would see.
+#[test]
+fn every_scenario_is_played_here() {
+    let text = include_str!("main.rs");
+    for scenario in scenarios::all() {
+        assert!(text.contains(&format!("holds(\"{}\")", scenario.name)), "no test plays {}", scenario.name);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s01_clients_that_vanish_disturb_nobody_and_leave_nothing_behind() {
+    holds("vanish").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s04_smuggled_requests_reach_no_backend_while_others_are_served() {
+    holds("smuggling").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s05_a_storm_of_connections_is_served_up_to_the_limit_and_refused_fast_above() {
+    holds("storm").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "waits for retries on another backend (#3)"]
+async fn s07_a_backend_that_dies_in_mid_response_corrupts_and_repeats_nothing() {
+    holds("mid-response").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "some of the crowd are told 503 while idle upstream connections hold descriptors (#3)"]
+async fn s24_without_descriptors_open_connections_are_served_and_nothing_spins() {
+    holds("descriptors").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s26_signals_lose_nothing() {
+    holds("signals").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s50_cancelled_requests_leave_every_gauge_at_zero() {
+    holds("cancelled").await;
+}

@@ -1,0 +1,15 @@
+//! The scenarios, one row each: what is injected, what has to hold, and how it is played.
+//! They promise to be independent of each other: each brings its own backends and its own proxy.
+
+mod attack;
+mod cancel;
+mod process;
+mod upstream;
+
+use crate::stage::scenario::Scenario;
+
+/// Every scenario, in the order of the table.
+pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
+    const ALL: [&[Scenario]; 4] = [cancel::SCENARIOS, attack::SCENARIOS, upstream::SCENARIOS, process::SCENARIOS];
+    ALL.into_iter().flatten()
+}
