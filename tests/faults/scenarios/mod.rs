@@ -3,13 +3,24 @@
 
 mod attack;
 mod cancel;
+mod leaving;
+mod overload;
 mod process;
+mod slow;
 mod upstream;
 
 use crate::stage::scenario::Scenario;
 
 /// Every scenario, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    const ALL: [&[Scenario]; 4] = [cancel::SCENARIOS, attack::SCENARIOS, upstream::SCENARIOS, process::SCENARIOS];
+    const ALL: [&[Scenario]; 7] = [
+        cancel::SCENARIOS,
+        attack::SCENARIOS,
+        upstream::SCENARIOS,
+        leaving::SCENARIOS,
+        slow::SCENARIOS,
+        overload::SCENARIOS,
+        process::SCENARIOS,
+    ];
     ALL.into_iter().flatten()
 }
