@@ -85,6 +85,11 @@ async fn s09_a_replica_that_fails_fast_gets_little() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s10_a_black_hole_fails_no_get() {
+    holds("black-hole").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s11_when_all_backends_stop_every_request_has_its_answer_in_time() {
     holds("stopped").await;
 }
@@ -102,6 +107,36 @@ async fn s13_after_a_stall_the_system_returns_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s15_checks_that_lie_cost_next_to_nothing() {
     holds("false-checks").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s16_reloads_lose_nothing_and_take_hold_when_they_are_acknowledged() {
+    holds("reloads").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s17_the_last_whole_valid_save_is_the_configuration() {
+    holds("editor-saves").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s18_a_swapped_config_map_is_the_configuration() {
+    holds("config-map").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s19_half_a_file_is_never_the_configuration() {
+    holds("partial-writes").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s20_a_bad_file_changes_nothing() {
+    holds("bad-files").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s21_a_change_that_no_event_tells_is_found() {
+    holds("lost-events").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,20 +6,25 @@ mod cancel;
 mod leaving;
 mod overload;
 mod process;
+mod reload;
+mod saves;
 mod slow;
 mod upstream;
+mod version;
 
 use crate::stage::scenario::Scenario;
 
 /// Every scenario, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    const ALL: [&[Scenario]; 7] = [
+    const ALL: [&[Scenario]; 9] = [
         cancel::SCENARIOS,
         attack::SCENARIOS,
         upstream::SCENARIOS,
         leaving::SCENARIOS,
         slow::SCENARIOS,
         overload::SCENARIOS,
+        reload::SCENARIOS,
+        saves::SCENARIOS,
         process::SCENARIOS,
     ];
     ALL.into_iter().flatten()

@@ -1,14 +1,20 @@
 //! Backends that are slow, quick to fail, or silent: 9, 10, 11.
 //! A balancer shows here whether it looks at what it balances.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::stage::figures::{latencies, quantile, time};
-use crate::stage::ledger::{Contract, Sent};
+use crate::stage::ledger::{Contract, Method, Sent};
 use crate::stage::load::Load;
+use crate::stage::namespace::Namespace;
 use crate::stage::scenario::{Ended, Findings, Form, Players, Scenario, Stage};
+use crate::support::open_files;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -32,6 +38,22 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         contract: Contract { get: &[200, 500], post: &[200, 500], ..Contract::STRICT },
         play: |stage| Box::pin(one_of_ten(stage, "mode status 500")),
         judge: judge_failing,
+        ..Scenario::ORDINARY
+    },
+    Scenario {
+        name: "black-hole",
+        number: "10, N6",
+        fault: "the packets of one of ten vanish, both ways, then one way",
+        bar: "at least 99.99 % of the GETs succeed, p99.9 at most the connect timeout and p99; descriptors at most twice",
+        players: Players::Everybody,
+        n_backends: 10,
+        emigrant: Some(3),
+        service: "retries: { attempts: 2, when: [connection, timeout] }",
+        connect_timeout: Duration::from_millis(250),
+        response_timeout: Duration::from_secs(1),
+        contract: Contract { post: &[200, 502, 504], ..Contract::STRICT },
+        play: |stage| Box::pin(black_hole(stage)),
+        judge: judge_black_hole,
         ..Scenario::ORDINARY
     },
     Scenario {
@@ -84,6 +106,79 @@ fn judge_failing(ended: &Ended, findings: &mut Findings) {
 /// How long after the fault the bar counts.
 fn settled(ended: &Ended, full_us: u64) -> u64 {
     if ended.form == Form::Short { 1_000_000 } else { full_us }
+}
+
+async fn black_hole(stage: &mut Stage) {
+    let usual = open_files(stage.front.pid());
+    stage.mark("fault");
+    let plug = hole(stage, Namespace::cut).await;
+    stage.rest(Duration::from_millis(2_500), Duration::from_secs(30)).await;
+    let files = open_files(stage.front.pid());
+    stage.findings.measure(format!("{usual} descriptors before, {files} meanwhile"));
+    // A short run is over before its first descriptors are.
+    let most = stage.pick(400, 2 * usual + 20);
+    stage.findings.require(files <= most, format!("{usual} descriptors became {files}"));
+    heal(stage, plug).await;
+    stage.rest(Duration::from_millis(500), Duration::from_secs(12)).await;
+    if stage.fleet[3].namespace.is_some() {
+        hole(stage, Namespace::silence).await;
+        stage.rest(Duration::from_millis(1_500), Duration::from_secs(20)).await;
+        heal(stage, None).await;
+    }
+    stage.mark("over");
+}
+
+/// Where there is no namespace: a listener whose queue is full and that accepts nobody, so that a SYN gets no answer.
+async fn hole(stage: &mut Stage, how: fn(&Namespace)) -> Option<Plug> {
+    if let Some(namespace) = &stage.fleet[3].namespace {
+        how(namespace);
+        return None;
+    }
+    stage.fleet[3].kill();
+    Some(Plug::put(stage.fleet[3].address).await)
+}
+
+async fn heal(stage: &mut Stage, plug: Option<Plug>) {
+    match &stage.fleet[3].namespace {
+        Some(namespace) => namespace.heal(),
+        None => {
+            drop(plug);
+            stage.fleet[3].revive().await;
+        }
+    }
+}
+
+/// A full accept queue.
+struct Plug {
+    _listener: Socket,
+    _waiting: Vec<TcpStream>,
+}
+
+impl Plug {
+    async fn put(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket can be made");
+        socket.set_reuse_address(true).expect("the option is there");
+        socket.bind(&address.into()).expect("its backend is gone");
+        socket.listen(0).expect("a bound socket can listen");
+        let mut waiting = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            waiting.push(stream);
+        }
+        Self { _listener: socket, _waiting: waiting }
+    }
+}
+
+fn judge_black_hole(ended: &Ended, findings: &mut Findings) {
+    let (from, to) = (ended.mark("fault"), ended.mark("over"));
+    let gets = || ended.due(from, to).filter(|sent| sent.method == Method::Get);
+    let n_failed = gets().filter(|sent| sent.status() != Some(200)).count();
+    let n_posts = ended.due(from, to).filter(|sent| sent.method == Method::Post && sent.status() != Some(200)).count();
+    let latencies = latencies(gets());
+    let (p99, p999) = (quantile(&latencies, 0.99), quantile(&latencies, 0.999));
+    findings.measure(format!("{n_failed} GETs and {n_posts} POSTs failed; p99 {}, p99.9 {}", time(p99), time(p999)));
+    if ended.form == Form::Full {
+        findings.require(p999 <= 250_000 + p99, format!("p99.9 is {}", time(p999)));
+    }
 }
 
 async fn stopped(stage: &mut Stage) {

@@ -10,6 +10,7 @@ pub(crate) mod figures;
 pub(crate) mod front;
 pub(crate) mod ledger;
 pub(crate) mod load;
+pub(crate) mod namespace;
 pub(crate) mod payload;
 pub(crate) mod scenario;
 pub(crate) mod site;

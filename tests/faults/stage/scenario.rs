@@ -45,11 +45,14 @@ pub(crate) struct Scenario {
     pub(crate) bar: &'static str,
     pub(crate) players: Players,
     pub(crate) n_backends: usize,
+    /// The backend that lives in a network of its own, where there can be one.
+    pub(crate) emigrant: Option<usize>,
     /// Portway's settings at the top level.
     pub(crate) top: &'static str,
     /// Portway's settings of the service.
     pub(crate) service: &'static str,
     pub(crate) response_timeout: Duration,
+    pub(crate) connect_timeout: Duration,
     pub(crate) max_in_flight: Option<u32>,
     /// In the short and in the full form; a rate of zero is no load.
     pub(crate) load: Load,
@@ -72,6 +75,8 @@ impl Scenario {
         top: "",
         service: "",
         response_timeout: Duration::from_secs(5),
+        connect_timeout: Duration::from_secs(1),
+        emigrant: None,
         max_in_flight: None,
         load: Load::ORDINARY,
         full_rate: 1_000,
@@ -217,7 +222,9 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("{} (seed {}): {} requests", self.name, self.seed, self.verdict.n_sent);
-        for (head, lines) in [("", &self.findings.measured), ("MISSED ", &self.findings.missed)] {
+        for (head, lines) in
+            [("", &self.findings.measured), ("SKIPPED ", &self.findings.skipped), ("MISSED ", &self.findings.missed)]
+        {
             lines.iter().for_each(|line| write!(text, "\n  {head}{line}").unwrap_or_default());
         }
         if !self.verdict.is_clean() {
@@ -248,16 +255,24 @@ async fn set(scenario: &Scenario, player: &Player, form: Form, seed: u64) -> Sta
     for idx in 0..scenario.n_backends {
         fleet.push(Backend::start(idx, "web", &scratch.0).await);
     }
+    let mut findings = Findings::default();
+    if let Some(idx) = scenario.emigrant
+        && let Err(why) = fleet[idx].emigrate().await
+    {
+        findings.skipped.push(format!("the network namespace, for want of root or iproute2 ({why})"));
+    }
     let site = Site {
         backends: fleet.iter().map(|backend| backend.address).collect(),
         response_timeout: scenario.response_timeout,
+        connect_timeout: scenario.connect_timeout,
         max_in_flight: scenario.max_in_flight,
         top: scenario.top.to_owned(),
         service: scenario.service.to_owned(),
+        more: String::new(),
     };
     let front = Front::start(player, &site).await;
     let random = fastrand::Rng::with_seed(seed);
-    let (sent, marks, findings) = (Vec::new(), Vec::new(), Findings::default());
+    let (sent, marks) = (Vec::new(), Vec::new());
     Stage { form, random, fleet, site, front, load: None, sent, marks, findings, scratch }
 }
 

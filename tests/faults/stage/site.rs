@@ -12,12 +12,16 @@ pub(crate) struct Site {
     pub(crate) backends: Vec<SocketAddr>,
     /// Longest wait for a response head, per attempt.
     pub(crate) response_timeout: Duration,
+    /// Longest wait for a connection.
+    pub(crate) connect_timeout: Duration,
     /// Per backend.
     pub(crate) max_in_flight: Option<u32>,
     /// Portway's own: lines at the top level.
     pub(crate) top: String,
     /// Portway's own: entries of the service.
     pub(crate) service: String,
+    /// Portway's own: more services, each line as it stands in the file.
+    pub(crate) more: String,
 }
 
 /// Where a proxy listens and may write.
@@ -33,16 +37,22 @@ impl Site {
         self.response_timeout.as_millis()
     }
 
+    fn connect_ms(&self) -> u128 {
+        self.connect_timeout.as_millis()
+    }
+
     /// Without `listen`, `admin` and `workers`.
     pub(crate) fn portway(&self) -> String {
         let backends: Vec<String> = self.backends.iter().map(|address| format!("\"{address}\"")).collect();
         let limit = self.max_in_flight.map_or_else(String::new, |n| format!("    max_in_flight: {n}\n"));
         let service: String = self.service.lines().map(|line| format!("    {}\n", line.trim())).collect();
         format!(
-            "{}\naccess_log: off\nservices:\n  web:\n    backends: [{}]\n    timeouts: {{ response: {}ms }}\n{limit}{service}",
+            "{}\naccess_log: off\nservices:\n  web:\n    backends: [{}]\n    timeouts: {{ connect: {}ms, response: {}ms }}\n{limit}{service}{}",
             self.top,
             backends.join(", "),
+            self.connect_ms(),
             self.ms(),
+            self.more,
         )
     }
 
@@ -58,7 +68,7 @@ impl Site {
   stats socket {directory}/stats level admin
 defaults
   mode http
-  timeout connect 1s
+  timeout connect {connect}ms
   timeout client 75s
   timeout server {ms}ms
   timeout queue 1s
@@ -79,6 +89,7 @@ backend back
             address = place.address,
             directory = place.directory.display(),
             ms = self.ms(),
+            connect = self.connect_ms(),
         )
     }
 
@@ -113,9 +124,9 @@ http {{
       proxy_set_header Upgrade $http_upgrade;
       proxy_set_header Connection $connection_upgrade;
       proxy_set_header Host $host;
-      proxy_connect_timeout 1s;
+      proxy_connect_timeout {connect}ms;
       proxy_read_timeout {ms}ms;
-      proxy_next_upstream error timeout http_502 http_503;
+      proxy_next_upstream error timeout http_500 http_502 http_503;
     }}
   }}
 }}
@@ -123,6 +134,7 @@ http {{
             address = place.address,
             directory = place.directory.display(),
             ms = self.ms(),
+            connect = self.connect_ms(),
         )
     }
 
@@ -154,7 +166,7 @@ http://{address} {{
     health_timeout 1s
     stream_close_delay 1h
     transport http {{
-      dial_timeout 1s
+      dial_timeout {connect}ms
       response_header_timeout {ms}ms
     }}
   }}
@@ -164,6 +176,7 @@ http://{address} {{
             admin = place.admin,
             to = to.join(" "),
             ms = self.ms(),
+            connect = self.connect_ms(),
         )
     }
 }

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::net::TcpStream;
 
+use crate::stage::namespace::Namespace;
 use crate::support::{eventually, free_address};
 
 pub(crate) use book::Book;
@@ -33,6 +34,8 @@ pub(crate) struct Backend {
     book: PathBuf,
     /// Every command so far, for its next life.
     orders: Vec<String>,
+    /// The network it lives in, if it is not the host's.
+    pub(crate) namespace: Option<Namespace>,
     life: Option<Life>,
 }
 
@@ -54,15 +57,34 @@ impl Backend {
     /// Starts one and waits until it listens.
     pub(crate) async fn start(idx: usize, service: &'static str, directory: &Path) -> Self {
         let book = directory.join(format!("{service}-{idx}.book"));
-        let mut backend = Self { idx, address: free_address(), service, book, orders: Vec::new(), life: None };
+        let (address, orders) = (free_address(), Vec::new());
+        let mut backend = Self { idx, address, service, book, orders, namespace: None, life: None };
         backend.revive().await;
         backend
+    }
+
+    /// Moves it to a network of its own, which can be cut off; or says why there is none.
+    pub(crate) async fn emigrate(&mut self) -> Result<(), String> {
+        let namespace = Namespace::make()?;
+        self.kill();
+        self.address = namespace.address(self.address.port());
+        self.namespace = Some(namespace);
+        self.revive().await;
+        Ok(())
     }
 
     /// Starts it again, at the same address and with the same behaviour.
     pub(crate) async fn revive(&mut self) {
         // The test runner needs to be told which of its tests is the backend; a bench starts with its own `main`.
-        let mut command = Command::new(std::env::current_exe().expect("this program has a path"));
+        let program = std::env::current_exe().expect("this program has a path");
+        let mut command = match &self.namespace {
+            // `ip netns exec` replaces itself, so the id of the child is that of the backend.
+            Some(_) => Command::new("ip"),
+            None => Command::new(&program),
+        };
+        if let Some(namespace) = &self.namespace {
+            command.args(["netns", "exec", &namespace.name]).arg(&program);
+        }
         command.args(["--exact", "backend_process", "--ignored", "--nocapture"]);
         command.env(serve::ADDRESS, self.address.to_string());
         command.env(serve::BOOK, &self.book).env(serve::SERVICE, self.service);
