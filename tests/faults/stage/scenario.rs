@@ -2,13 +2,14 @@
 //! It promises that no fault counts unless the same stage without it was clean a moment before, and that a seed is
 //! named wherever chance had a part. What is injected is the scenario's own affair.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::pin::Pin;
 use std::time::Duration;
 
 use super::backend::{Backend, Book};
 use super::front::{Front, Player, Who};
-use super::ledger::{self, Contract, Executed, Hope, Sent, Verdict};
+use super::ledger::{self, Contract, Ending, Executed, Hope, Sent, Verdict};
 use super::load::{Load, Running};
 use super::payload;
 use super::site::Site;
@@ -210,6 +211,8 @@ pub(crate) struct Outcome {
     pub(crate) seed: u64,
     pub(crate) verdict: Verdict,
     pub(crate) findings: Findings,
+    /// What clients got, but for 200: how often, and when in the run.
+    pub(crate) endings: BTreeMap<String, Vec<u64>>,
 }
 
 impl Outcome {
@@ -226,6 +229,10 @@ impl fmt::Display for Outcome {
             [("", &self.findings.measured), ("SKIPPED ", &self.findings.skipped), ("MISSED ", &self.findings.missed)]
         {
             lines.iter().for_each(|line| write!(text, "\n  {head}{line}").unwrap_or_default());
+        }
+        for (ending, at_ms) in &self.endings {
+            let (first, last) = (at_ms.iter().min().unwrap_or(&0), at_ms.iter().max().unwrap_or(&0));
+            write!(text, "\n  {} × {ending}, {first} to {last} ms into it", at_ms.len())?;
         }
         if !self.verdict.is_clean() {
             write!(text, "\n  {}", self.verdict.explained())?;
@@ -309,7 +316,23 @@ async fn end(scenario: &Scenario, stage: Stage, control: Vec<Sent>, seed: u64) -
     let executed: Vec<Executed> = books.iter().flat_map(|book| book.executed.clone()).collect();
     let mut verdict = ledger::check(&all, &executed, &scenario.contract);
     verdict.n_sent = sent.iter().filter(|sent| sent.hope == Hope::Contract).count();
+    let endings = endings(&sent);
     (scenario.judge)(&Ended { form, sent, control, books, marks }, &mut findings);
     front.signal(rustix::process::Signal::TERM);
-    Outcome { name: scenario.name, seed, verdict, findings }
+    Outcome { name: scenario.name, seed, verdict, findings, endings }
+}
+
+fn endings(sent: &[Sent]) -> BTreeMap<String, Vec<u64>> {
+    let begin_us = sent.iter().map(|sent| sent.due_us).min().unwrap_or(0);
+    let mut endings: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for sent in sent {
+        let what = match &sent.ending {
+            Ending::Answered(answer) if matches!(answer.status, 101 | 200) => continue,
+            Ending::Answered(answer) => format!("{} {}", answer.status, answer.reason.as_deref().unwrap_or("")),
+            ending => format!("{ending:?}"),
+        };
+        let key = format!("{:?} {what}", sent.method);
+        endings.entry(key).or_default().push((sent.due_us - begin_us) / 1_000);
+    }
+    endings
 }

@@ -100,6 +100,10 @@ impl<'a> Conversation<'a> {
         if behaviour.mode == Mode::Die(Place::Unread) {
             return self.reset();
         }
+        let own = self.reader.stream.local_addr().ok()?.to_string();
+        if head.get("host") == Some(own.as_str()) {
+            return None; // Not from the proxy, which keeps its client's Host: another program that tries its own port.
+        }
         let Some(id) = head.get(ID).and_then(|id| id.parse().ok()) else {
             self.shared.book.violation(&format!("no id in {}", String::from_utf8_lossy(&head.raw)));
             return None;
