@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(crate) use self::wire::Reader;
+
 pub(crate) use client::{Client, Ending, exchange, get};
 pub(crate) use flask::{Flask, Fleet, Worker};
 pub(crate) use load::{Load, Report};
@@ -30,7 +32,7 @@ pub(crate) use origin::{Act, Origin, Received, response};
 pub(crate) use pair::{Answer, Pair, Yaml, read_and_answer};
 pub(crate) use portway::{Launch, Portway, binary};
 pub(crate) use process::{Guarded, Scratch, cpu_time, limit_files, open_files, raise_files_limit, resident_bytes};
-pub(crate) use wire::{Body, Head, Reader, Response};
+pub(crate) use wire::{Body, Head, Response};
 
 /// Longest wait of the harness for something that ought to happen at once.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
