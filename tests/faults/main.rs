@@ -49,6 +49,11 @@ async fn s01_clients_that_vanish_disturb_nobody_and_leave_nothing_behind() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s02_slow_clients_end_by_their_timeouts_and_slow_nobody_down() {
+    holds("slow-clients").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s04_smuggled_requests_reach_no_backend_while_others_are_served() {
     holds("smuggling").await;
 }
@@ -158,6 +163,11 @@ async fn s50_cancelled_requests_leave_every_gauge_at_zero() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn n04_backends_that_leave_in_order_lose_nothing() {
     holds("leaving").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn n04_backends_that_are_taken_out_lose_nothing() {
+    holds("removed").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

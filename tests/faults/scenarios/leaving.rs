@@ -8,11 +8,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::stage::client::{self, Connection, Persistence, Request};
+use crate::stage::front::Who;
 use crate::stage::ledger::{Method, Sent};
 use crate::stage::load::{self, Load};
 use crate::stage::payload;
 use crate::stage::scenario::{Players, Scenario, Stage};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, exchange};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -22,9 +23,20 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bar: "nothing lost, POSTs included",
         players: Players::Everybody,
         n_backends: 5,
-        service: "health: { path: /healthz, every: 1s, timeout: 500ms }",
+        service: "health: { path: /healthz, every: 1s }",
         load: Load { posts_percent: 50, ..Load::ORDINARY },
         play: |stage| Box::pin(leaving(stage)),
+        ..Scenario::ORDINARY
+    },
+    Scenario {
+        name: "removed",
+        number: "N4",
+        fault: "five backends are taken out in turn, by hand or by configuration, then end by SIGTERM",
+        bar: "nothing lost, POSTs included",
+        players: Players::Everybody,
+        n_backends: 5,
+        load: Load { posts_percent: 50, ..Load::ORDINARY },
+        play: |stage| Box::pin(removed(stage)),
         ..Scenario::ORDINARY
     },
     Scenario {
@@ -54,6 +66,47 @@ async fn leaving(stage: &mut Stage) {
             stage.rest(Duration::from_millis(100), Duration::from_secs(2)).await;
         }
     }
+}
+
+async fn removed(stage: &mut Stage) {
+    for round in 0..stage.pick(1, 3) {
+        for idx in 0..stage.fleet.len() {
+            let by_hand = stage.front.player.who == Who::Portway && (round + idx).is_multiple_of(2);
+            match by_hand {
+                true => drain_by_hand(stage, "drain", idx).await,
+                false => apply_without(stage, Some(idx)).await,
+            }
+            stage.rest(Duration::from_millis(300), Duration::from_secs(2)).await;
+            stage.fleet[idx].leave().await;
+            stage.rest(Duration::from_millis(100), Duration::from_secs(1)).await;
+            stage.fleet[idx].revive().await;
+            match by_hand {
+                true => drain_by_hand(stage, "undrain", idx).await,
+                false => apply_without(stage, None).await,
+            }
+            stage.rest(Duration::from_millis(100), Duration::from_secs(2)).await;
+        }
+    }
+}
+
+async fn drain_by_hand(stage: &mut Stage, what: &str, idx: usize) {
+    let body = format!("{{\"service\":\"web\",\"backend\":\"{}\"}}", stage.fleet[idx].address);
+    let admin = stage.front.portway().admin;
+    let request = format!(
+        "POST /api/v1/{what} HTTP/1.1\r\nHost: {admin}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let (answer, _) = exchange(admin, request).await;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    stage.findings.require(answer.starts_with("HTTP/1.1 200 "), format!("{what}: {answer}"));
+}
+
+async fn apply_without(stage: &mut Stage, without: Option<usize>) {
+    let backends = stage.fleet.iter().filter(|backend| Some(backend.idx) != without);
+    stage.site.backends = backends.map(|backend| backend.address).collect();
+    let site = stage.site.clone();
+    stage.front.apply(&site).await;
 }
 
 /// So many clients ask at the same moment, so that as many upstream connections have been idle for as long.

@@ -9,6 +9,7 @@ mod process;
 mod reload;
 mod saves;
 mod slow;
+mod slow_clients;
 mod upstream;
 mod version;
 
@@ -16,8 +17,9 @@ use crate::stage::scenario::Scenario;
 
 /// Every scenario, in the order of the table.
 pub(crate) fn all() -> impl Iterator<Item = &'static Scenario> {
-    const ALL: [&[Scenario]; 9] = [
+    const ALL: [&[Scenario]; 10] = [
         cancel::SCENARIOS,
+        slow_clients::SCENARIOS,
         attack::SCENARIOS,
         upstream::SCENARIOS,
         leaving::SCENARIOS,

@@ -20,7 +20,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bar: "no GET fails; only POSTs under way at a kill may, and none is executed twice",
         players: Players::Everybody,
         n_backends: 5,
-        service: "health: { path: /healthz, every: 1s, timeout: 500ms }",
+        service: "health: /healthz",
         full_rate: 2_000,
         contract: Contract { post: &[200, 502], failures: &[Failure::Truncated], ..Contract::STRICT },
         play: |stage| Box::pin(rolling_kill(stage)),

@@ -270,7 +270,7 @@ pub(crate) fn check(sent: &[Sent], executed: &[Executed], contract: &Contract) -
 }
 
 fn check_ending(sent: &Sent, contract: &Contract, verdict: &mut Verdict) {
-    if sent.ended_us > sent.deadline_us + contract.slack_us {
+    if sent.hope != Hope::Nothing && sent.ended_us > sent.deadline_us + contract.slack_us {
         verdict.add(Violation::Stuck, format!("{sent:?}"));
     }
     let hopes = sent.hope != Hope::Nothing;

@@ -17,6 +17,9 @@ use super::payload;
 /// More requests than this under way at a time means that the generator, not the proxy, is what fails.
 const UNDER_WAY_MAX: usize = 8_000;
 
+/// A client gives its idle connections up before the proxy does: else every proxy would lose what meets its close.
+const CLIENT_IDLE_MAX: Duration = Duration::from_secs(1);
+
 /// What to send, and how fast.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
@@ -61,7 +64,7 @@ struct Shared {
     load: Load,
     address: SocketAddr,
     sent: Mutex<Vec<Sent>>,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<(Instant, Connection)>>,
     under_way: AtomicUsize,
     is_stopped: AtomicBool,
 }
@@ -179,14 +182,14 @@ impl Shared {
         let deadline = self.load.deadline;
         let patience_ends = due.at + deadline + PATIENCE_AFTER_DEADLINE;
         let (ending, connection) = client::exchange(self.address, connection, request, patience_ends).await;
-        lock(&self.idle).extend(connection);
+        lock(&self.idle).extend(connection.map(|connection| (Instant::now(), connection)));
         sent(request, &self.load, due.us, ending)
     }
 
     fn idle_connection(&self) -> Option<Connection> {
         let mut idle = lock(&self.idle);
-        while let Some(connection) = idle.pop() {
-            if connection.is_fresh() {
+        while let Some((since, connection)) = idle.pop() {
+            if since.elapsed() < CLIENT_IDLE_MAX && connection.is_fresh() {
                 return Some(connection);
             }
         }

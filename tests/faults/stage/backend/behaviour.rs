@@ -15,6 +15,8 @@ pub(crate) enum Mode {
     Status(u16),
     /// It does nothing until it is told otherwise, then goes on: `stall`.
     Stall,
+    /// It answers with so many MiB that mean nothing: `large MIB`.
+    Large(usize),
     /// It dies with a reset: `die PLACE`.
     Die(Place),
     /// It breaks the protocol: `lie KIND`.
@@ -80,6 +82,7 @@ impl Mode {
             "delay" => Mode::Delay(Duration::from_millis(number(second)?)),
             "status" => Mode::Status(u16::try_from(number(second)?).map_err(|_| wrong())?),
             "stall" => Mode::Stall,
+            "large" => Mode::Large(usize::try_from(number(second)?).map_err(|_| wrong())?),
             "die" => Mode::Die(match second.ok_or_else(wrong)? {
                 "unread" => Place::Unread,
                 "read" => Place::Read,
@@ -166,6 +169,7 @@ mod tests {
             ("delay 1000", Mode::Delay(second)),
             ("status 500", Mode::Status(500)),
             ("stall", Mode::Stall),
+            ("large 8", Mode::Large(8)),
             ("die unread", Mode::Die(Place::Unread)),
             ("die read", Mode::Die(Place::Read)),
             ("die continue", Mode::Die(Place::Continue)),

@@ -126,6 +126,7 @@ impl<'a> Conversation<'a> {
                 let head = self.head(asked, &format!("{status} Told So"), "Content-Length: 3\r\n");
                 return self.send(format!("{head}no\n").as_bytes()).await;
             }
+            Mode::Large(mib) => return self.large(asked, mib).await,
             Mode::Die(place) => return self.die(asked, place).await,
             Mode::Lie(lie) => return self.lie(asked, lie).await,
         }
@@ -153,6 +154,18 @@ impl<'a> Conversation<'a> {
         }
         bytes.extend_from_slice(b"0\r\n\r\n");
         bytes
+    }
+
+    async fn large(&mut self, asked: &Asked, mib: usize) -> Option<()> {
+        let head = self.head(asked, "200 OK", &format!("Content-Length: {}\r\n", mib << 20));
+        self.send(head.as_bytes()).await?;
+        // The kernel shall not hold what the proxy does not take: thousands of these share one machine's memory for TCP.
+        socket2::SockRef::from(&self.reader.stream).set_send_buffer_size(32 << 10).ok()?;
+        let piece = vec![b'x'; 64 << 10];
+        for _ in 0..mib * 16 {
+            self.send(&piece).await?;
+        }
+        Some(())
     }
 
     fn head(&self, asked: &Asked, status: &str, fields: &str) -> String {
