@@ -64,7 +64,7 @@ impl Site {
         format!(
             "global
   nbthread 1
-  maxconn 20000
+  maxconn 7000
   stats socket {directory}/stats level admin
 defaults
   mode http
@@ -83,7 +83,8 @@ frontend front
 backend back
   balance leastconn
   http-request disable-l7-retry if METH_POST
-  option httpchk GET /healthz
+  option httpchk
+  http-check send meth GET uri /healthz ver HTTP/1.1 hdr Host a
   default-server check inter 1s fall 2 rise 2 observe layer7 error-limit 5 on-error mark-down
 {servers}",
             address = place.address,
