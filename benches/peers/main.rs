@@ -11,6 +11,7 @@ mod machine;
 mod open_loop;
 mod options;
 mod origin;
+mod packages;
 mod process;
 mod report;
 mod results;

@@ -22,6 +22,8 @@ use std::time::Duration;
 
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(crate) use self::wire::Reader;
+
 pub(crate) use client::{Client, Ending, exchange, get};
 pub(crate) use flask::{Flask, Fleet, Worker};
 pub(crate) use load::{Load, Report};
