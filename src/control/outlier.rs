@@ -23,7 +23,7 @@ use crate::runtime::store::Store;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::{Moment, ServiceName};
-use sweep::{Because, Decision, Phase, Presence, Verdict, View};
+use sweep::{Because, Decision, Outlook, Phase, Presence, Verdict, View};
 use window::{Counts, Window};
 
 /// Between two sweeps that nobody asked for.
@@ -43,7 +43,7 @@ pub struct Outliers {
     metrics: Arc<Metrics>,
     events: Arc<Events>,
     histories: HashMap<BackendId, History>,
-    openness: HashMap<ServiceName, Openness>,
+    services: HashMap<ServiceName, Known>,
 }
 
 /// What is remembered of a backend.
@@ -59,17 +59,19 @@ struct History {
     tried_since: Moment,
 }
 
-/// Whether a service was out of sound backends when it was last looked at.
+/// How a service was when it was last looked at.
 #[derive(Debug)]
-struct Openness {
+struct Known {
     group: Weak<Group>,
+    /// It had no sound backend, and requests went to the others.
     fails_open: bool,
+    outlook: Outlook,
 }
 
 impl Outliers {
     /// Nothing is known yet.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
-        Self { registry, metrics, events, histories: HashMap::new(), openness: HashMap::new() }
+        Self { registry, metrics, events, histories: HashMap::new(), services: HashMap::new() }
     }
 
     /// Sweeps for ever.
@@ -92,14 +94,15 @@ impl Outliers {
             self.look_at(service, now);
         }
         self.histories.retain(|_, history| history.backend.strong_count() > 0);
-        self.openness.retain(|_, openness| openness.group.strong_count() > 0);
+        self.services.retain(|_, known| known.group.strong_count() > 0);
     }
 
     fn look_at(&mut self, service: &Service, now: Moment) {
         let set = service.members();
         let views: Vec<View> = set.members.iter().map(|member| self.view(&member.backend, now)).collect();
+        let before = std::mem::replace(&mut self.known(service).outlook, Outlook::of(&views));
         let decisions = match &service.policy.ejection {
-            Some(policy) => sweep::sweep(&views, policy, now),
+            Some(policy) => sweep::sweep(&views, before, policy, now),
             None => restore_all(&views),
         };
         for Decision { idx, verdict } in decisions {
@@ -113,6 +116,20 @@ impl Outliers {
         }
         service.group.offer_trials(self.trials(&set, now));
         self.note_openness(service, &set);
+    }
+
+    /// What is remembered of `service`. One that was taken out of the configuration and put back is another.
+    fn known(&mut self, service: &Service) -> &mut Known {
+        let group = &service.group;
+        let is_same = |known: &Known| known.group.as_ptr() == Arc::as_ptr(group);
+        if !self.services.get(&service.name).is_some_and(is_same) {
+            let weak = Arc::downgrade(group);
+            let read = move || weak.upgrade().map(|group| f64::from(u8::from(group.members().fails_open())));
+            self.metrics.watch(Gauge::FailOpen, &[service.name.as_str()], read);
+            let known = Known { group: Arc::downgrade(group), fails_open: false, outlook: Outlook::default() };
+            self.services.insert(service.name.clone(), known);
+        }
+        self.services.get_mut(&service.name).expect("it was put in above, if it was missing")
     }
 
     fn view(&mut self, backend: &Arc<Backend>, now: Moment) -> View {
@@ -168,7 +185,10 @@ impl Outliers {
                 service.group.queue.notify();
                 self.say("backend_restored", "backend takes requests again", backend);
             }
-            Verdict::Pardon => backend.conduct.pardon(now),
+            Verdict::Pardon => {
+                history.window = Window::new(totals(backend), now);
+                backend.conduct.pardon(now);
+            }
             Verdict::Forgive => {
                 history.ejections -= 1;
                 history.calm_since = now;
@@ -188,21 +208,10 @@ impl Outliers {
     }
 
     fn note_openness(&mut self, service: &Service, set: &BackendSet) {
-        let known =
-            self.openness.get(&service.name).filter(|known| known.group.as_ptr() == Arc::as_ptr(&service.group));
-        let before = known.map(|known| known.fails_open);
         let fails_open = set.fails_open();
-        if before.is_none() {
-            let group = Arc::downgrade(&service.group);
-            let read = move || group.upgrade().map(|group| f64::from(u8::from(group.members().fails_open())));
-            self.metrics.watch(Gauge::FailOpen, &[service.name.as_str()], read);
-        }
-        if before != Some(fails_open) {
-            let group = Arc::downgrade(&service.group);
-            self.openness.insert(service.name.clone(), Openness { group, fails_open });
-        }
+        let before = std::mem::replace(&mut self.known(service).fails_open, fails_open);
         let name = &service.name;
-        match (before.unwrap_or(false), fails_open) {
+        match (before, fails_open) {
             (false, true) => {
                 let message = "no backend is sound: requests go to those that may be ill";
                 tracing::warn!(service = %name, "{message}");

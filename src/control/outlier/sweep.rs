@@ -59,6 +59,23 @@ pub(super) enum Presence {
     Absent,
 }
 
+/// Whether somebody in the service is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Outlook {
+    /// Somebody is: failures of others are their own.
+    #[default]
+    Fair,
+    /// Nobody is: what fails is the service.
+    InDoubt,
+}
+
+impl Outlook {
+    /// What `views` show.
+    pub(super) fn of(views: &[View]) -> Self {
+        if views.iter().any(View::is_well) { Outlook::Fair } else { Outlook::InDoubt }
+    }
+}
+
 /// What is to be done about one backend, by its index.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Decision {
@@ -80,7 +97,7 @@ pub(super) enum Verdict {
     Try,
     /// It takes requests again.
     Restore,
-    /// Its run of failures so far does not tell it from the others.
+    /// Its failures so far do not tell it from the others.
     Pardon,
     /// It was well for long enough: its next ejection is shorter.
     Forgive,
@@ -139,12 +156,16 @@ impl View {
     }
 }
 
-/// Decides for all backends of a service.
-pub(super) fn sweep(views: &[View], policy: &Ejection, now: Moment) -> Vec<Decision> {
+/// Decides for all backends of a service, whose outlook was `before` when it was last looked at.
+pub(super) fn sweep(views: &[View], before: Outlook, policy: &Ejection, now: Moment) -> Vec<Decision> {
     let known = views.iter().enumerate();
     let mut decisions: Vec<Decision> =
         known.filter_map(|(idx, view)| Some(Decision { idx, verdict: proceed(view, policy, now)? })).collect();
-    decisions.extend(accuse(views, policy));
+    // Who is the first to be well again has not been well while the others failed: they get the same chance.
+    decisions.extend(match (before, Outlook::of(views)) {
+        (Outlook::Fair, Outlook::Fair) => accuse(views, policy),
+        _ => pardon_all(views),
+    });
     decisions
 }
 
@@ -170,9 +191,6 @@ pub(super) fn ejection_time(ejections: u32, policy: &Ejection) -> Duration {
 /// Finds who is to be ejected. Limits hold for the state after the ejection (envoy #27066), in which whoever is to return
 /// by this sweep still counts as out.
 fn accuse(views: &[View], policy: &Ejection) -> Vec<Decision> {
-    if !views.iter().any(View::is_well) {
-        return pardon_all(views);
-    }
     let known = views.iter().enumerate().filter(|(_, view)| view.takes_requests());
     let mut accused: Vec<(usize, Because)> = known.filter_map(|(idx, view)| Some((idx, view.guilt(policy)?))).collect();
     accused.sort_by_key(|(idx, because)| severity(&views[*idx], because));

@@ -288,8 +288,10 @@ fn a_service_that_stalls_as_a_whole_has_all_its_backends_when_it_returns() {
     }
     let in_the_stall = scene.now;
     scene.pass(ms(900));
-    scene.sweep();
+    (0..20).for_each(|_| record(&scene.backend(1), &scene.service, 504, in_the_stall));
     scene.answer(0, 200);
+    scene.sweep();
+    scene.pass(ms(10));
     (0..20).for_each(|_| record(&scene.backend(1), &scene.service, 504, in_the_stall));
     scene.sweep();
     assert_eq!(scene.events(), [""; 0]);

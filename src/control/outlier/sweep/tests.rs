@@ -48,7 +48,7 @@ fn at_most(percent: u8) -> Ejection {
 
 /// Indexes of those that `policy` ejects.
 fn ejected(views: &[View], policy: &Ejection) -> Vec<usize> {
-    let decisions = sweep(views, policy, NOW);
+    let decisions = sweep(views, Outlook::Fair, policy, NOW);
     let ejects = |decision: &&Decision| matches!(decision.verdict, Verdict::Eject { .. });
     decisions.iter().filter(ejects).map(|decision| decision.idx).collect()
 }
@@ -97,13 +97,20 @@ fn the_unhealthy_and_the_drained_are_not_counted_as_ejected_but_as_missing() {
 #[test]
 fn whoever_fails_no_worse_than_all_others_is_not_ejected_and_counts_anew() {
     let all = [failing(5), failing(3), failing(1)];
-    let decisions = sweep(&all, &Ejection::default(), NOW);
+    let decisions = sweep(&all, Outlook::Fair, &Ejection::default(), NOW);
     assert_eq!(decisions, [0, 1, 2].map(|idx| Decision { idx, verdict: Verdict::Pardon }));
     let pardoned = View { failures_in_a_row: 5, held_against_it: 0, ..well() };
     assert_eq!(ejected(&[pardoned, failing(5)], &Ejection::default()), NOBODY, "a pardon does not make anybody well");
     assert_eq!(ejected(&[pardoned, well()], &Ejection::default()), NOBODY);
     let failing_still = View { failures_in_a_row: 10, held_against_it: 5, ..well() };
     assert_eq!(ejected(&[failing_still, well()], &Ejection::default()), [0]);
+}
+
+#[test]
+fn the_first_that_is_well_again_accuses_nobody() {
+    let views = [well(), failing(50), failing(7)];
+    let decisions = sweep(&views, Outlook::InDoubt, &Ejection::default(), NOW);
+    assert_eq!(decisions, [0, 1, 2].map(|idx| Decision { idx, verdict: Verdict::Pardon }));
 }
 
 #[test]
@@ -133,7 +140,7 @@ fn trap_429_hurts_the_rate_and_not_the_run() {
 #[test]
 fn an_ejection_ends_in_a_trial_and_the_trial_decides() {
     let policy = Ejection::default();
-    let verdict = |view| sweep(&[view, well()], &policy, NOW).first().map(|decision| decision.verdict);
+    let verdict = |view| sweep(&[view, well()], Outlook::Fair, &policy, NOW).first().map(|decision| decision.verdict);
     assert_eq!(verdict(out()), None);
     assert_eq!(verdict(View { phase: Some(Phase::Ejected { until: NOW }), ..well() }), Some(Verdict::Try));
     let tried = |trial| View { phase: Some(Phase::Probation), trial, ejections: 1, ..well() };
@@ -157,7 +164,7 @@ fn an_ejection_lasts_twice_as_long_as_the_one_before_up_to_the_maximum() {
 fn an_ejection_is_forgiven_per_interval_without_one() {
     let policy = Ejection::default();
     let calm = |calm_since| View { ejections: 3, calm_since, ..well() };
-    let verdicts = |view| sweep(&[view, well()], &policy, NOW);
+    let verdicts = |view| sweep(&[view, well()], Outlook::Fair, &policy, NOW);
     assert!(verdicts(calm(NOW)).is_empty());
     let long_ago = Moment(NOW.0 - policy.base.as_nanos() as u64);
     assert_eq!(verdicts(calm(long_ago)), [Decision { idx: 0, verdict: Verdict::Forgive }]);
@@ -195,7 +202,7 @@ proptest! {
         let n_out = |views: &[View]| views.iter().filter(|view| view.phase.is_some()).count();
         let n_serving = |views: &[View]| views.iter().filter(|view| view.takes_requests()).count();
         let (n_out_before, n_serving_before) = (n_out(&views), n_serving(&views));
-        let decisions = sweep(&views, &policy, NOW);
+        let decisions = sweep(&views, Outlook::Fair, &policy, NOW);
         let n_max = (views.len() * usize::from(percent) / 100).max(1);
         for Decision { idx, verdict } in &decisions {
             let view = &mut views[*idx];
