@@ -293,9 +293,7 @@ fn settings(before: &Config, after: &Config) -> Vec<Entry> {
 pub fn needing_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     let workers = (running.workers != wanted.workers).then_some("workers");
     let accept = (running.accept != wanted.accept).then_some("accept");
-    let admin = (running.admin != wanted.admin).then_some("admin");
-    let access_log = (running.access_log != wanted.access_log).then_some("access_log");
-    [workers, accept, admin, access_log].into_iter().flatten().collect()
+    [workers, accept].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
