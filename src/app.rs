@@ -3,6 +3,7 @@
 //! It is the only module that knows all others; it decides nothing about requests.
 
 mod by_hand;
+mod doors;
 mod edges;
 mod listeners;
 mod overview;
@@ -39,6 +40,7 @@ use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
+use doors::AdminDoor;
 use edges::Edges;
 use listeners::Listeners;
 use overview::Overview;
@@ -87,10 +89,11 @@ pub struct App {
     metrics: Arc<Metrics>,
     events: Arc<Events>,
     findings: Arc<Findings>,
-    log: Option<Arc<AccessLog>>,
+    log: Arc<AccessLog>,
     admin: Option<admin::Server>,
     listeners: Arc<Listeners>,
     capacity: Arc<Capacity>,
+    door: Arc<AdminDoor>,
     trigger: Trigger,
     readiness: Readiness,
     setup: About,
@@ -115,7 +118,8 @@ impl App {
         let (listeners, intakes) = Listeners::new(&config, &metrics);
         let bound = listeners.prepare(&config)?;
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;
-        let log = open_log(&config, &metrics)?;
+        let log = AccessLog::off(&metrics);
+        log.apply(edges::prepare_log(&log, config.access_log.as_ref())?);
         let capacity = Arc::new(Capacity::new(config.limits.connections.get()));
         let registry = Arc::new(Registry::new(metrics.clone()));
         let build =
@@ -146,7 +150,7 @@ impl App {
         let mut workers = Vec::new();
         for (worker_idx, listeners) in intakes.into_iter().enumerate() {
             let intake = Intake { listeners, handed: handed.pop() };
-            let worker = Worker::new(worker_idx, &shared, log.as_deref().map(AccessLog::writer));
+            let worker = Worker::new(worker_idx, &shared, log.writer());
             workers.push(spawn_worker(worker_idx, worker, intake, trigger.hold())?);
         }
         Ok(Self {
@@ -155,10 +159,11 @@ impl App {
             metrics,
             events: Arc::new(Events::new()),
             findings: Arc::default(),
-            log,
+            log: Arc::new(log),
             admin,
             listeners: Arc::new(listeners),
             capacity,
+            door: Arc::default(),
             trigger,
             readiness: Readiness::new(),
             setup: About { file, yaml },
@@ -193,9 +198,7 @@ impl App {
                 Err(_) => return Err(io::Error::other("a worker thread panicked: this is a bug of Portway").into()),
             }
         }
-        if let Some(log) = &self.log
-            && !log.flush(LOG_PATIENCE)
-        {
+        if !self.log.flush(LOG_PATIENCE) {
             tracing::warn!("access log not written to its end");
         }
         Ok(end)
@@ -210,25 +213,20 @@ impl App {
             let asked = Asked { trigger: self.trigger.clone(), log: self.log.clone(), reloads: handle.clone() };
             tasks.spawn(obey_signals(Signals::new()?, asked));
         }
-        if let Some(server) = self.admin.take() {
-            let resources = Resources {
-                source: overview.clone(),
-                metrics: self.metrics.clone(),
-                events: self.events.clone(),
-                readiness: self.readiness.clone(),
-                drain: self.trigger.clone(),
-                by_hand: Arc::new(by_hand::Hands {
-                    control: ByHand::new(self.store.clone(), self.registry.clone(), self.events.clone()),
-                    overview: overview.clone(),
-                }),
-                reloading: Arc::new(Answers(handle)),
-            };
-            tasks.spawn(async move {
-                if let Err(error) = server.serve(Arc::new(resources)).await {
-                    tracing::error!(%error, "admin listener ended");
-                }
-            });
-        }
+        let resources = Resources {
+            source: overview.clone(),
+            metrics: self.metrics.clone(),
+            events: self.events.clone(),
+            readiness: self.readiness.clone(),
+            drain: self.trigger.clone(),
+            by_hand: Arc::new(by_hand::Hands {
+                control: ByHand::new(self.store.clone(), self.registry.clone(), self.events.clone()),
+                overview: overview.clone(),
+            }),
+            reloading: Arc::new(Answers(handle)),
+        };
+        let declared = self.store.load().config.admin.clone();
+        self.door.open(Arc::new(resources), declared.zip(self.admin.take()));
         tasks.spawn(overview.watch());
         // Before the names are resolved: addresses need not wait for them, and a name is probed as soon as it has one.
         let prober = Prober::new(self.metrics.clone(), self.events.clone(), self.findings.clone());
@@ -254,7 +252,8 @@ impl App {
 
     /// What the task that reloads works with.
     fn reload_parts(&self) -> Parts<Stack> {
-        let edges = Edges { listeners: self.listeners.clone(), capacity: self.capacity.clone() };
+        let (listeners, capacity) = (self.listeners.clone(), self.capacity.clone());
+        let edges = Edges { listeners, capacity, log: self.log.clone(), admin: self.door.clone() };
         Parts {
             store: self.store.clone(),
             registry: self.registry.clone(),
@@ -298,15 +297,6 @@ pub enum TakeSignals {
     No,
 }
 
-fn open_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<Arc<AccessLog>>, StartError> {
-    let Some(declared) = &config.access_log else { return Ok(None) };
-    let opened = AccessLog::open(declared, metrics).map_err(|source| {
-        let path = declared.path.as_ref().map_or_else(|| "standard output".into(), |path| path.display().to_string());
-        StartError::AccessLog { path, source }
-    });
-    opened.map(|log| Some(Arc::new(log)))
-}
-
 fn spawn_worker(
     worker_idx: usize,
     worker: Arc<Worker>,
@@ -324,7 +314,7 @@ fn spawn_worker(
 /// What signals ask.
 struct Asked {
     trigger: Trigger,
-    log: Option<Arc<AccessLog>>,
+    log: Arc<AccessLog>,
     reloads: reload::Handle,
 }
 
@@ -344,10 +334,8 @@ async fn obey_signals(mut signals: Signals, asked: Asked) {
                 tokio::spawn(async move { reloads.reload().await });
             }
             Request::ReopenLogs => {
-                if let Some(log) = &log {
-                    log.reopen();
-                    tracing::info!("access log reopened");
-                }
+                log.reopen();
+                tracing::info!("access log reopened");
             }
             Request::Upgrade => tracing::warn!("SIGUSR2: this version cannot hand over to a new binary"),
         }

@@ -38,6 +38,10 @@
 //! [`control::outlier`] (ejection), [`control::by_hand`], the [`admin`] listener, the drain. It writes only what [`runtime`]
 //! holds; requests read that.
 //!
+//! [`control::reload`] is the one owner of the active configuration. A change ([`control::watch`], SIGHUP, the API, a
+//! rollback) is read, checked, compared ([`config::diff`]), its names looked up, its listeners bound, its snapshot built,
+//! and only then published by one swap; new listeners begin and old ones close after it. Whatever fails comes before it.
+//!
 //! # Modules, lowest first
 //!
 //! | module | what it is | may know |
@@ -69,9 +73,12 @@
 //! 3. [`control`] and [`proxy`] never import each other; they meet in [`runtime`].
 //!    *`architecture::control_and_proxy_never_import_each_other`*
 //! 4. Membership changes by swap, load by atomics; both outlive a change of members.
-//!    *`runtime::registry::a_backend_keeps_its_state_for_as_long_as_it_is_a_member`*
-//! 5. A wrong configuration never runs: `run` starts with what `check` calls right, or not at all.
-//!    *`cli::check_draws_mistakes_on_standard_error_without_colour`*
+//!    *`runtime::registry::a_backend_keeps_its_state_for_as_long_as_it_is_a_member`*,
+//!    *`reload::an_unchanged_service_keeps_its_counts_and_its_pooled_connections`*
+//! 5. A wrong configuration never runs: `run` starts with what `check` calls right, or not at all, and a reload publishes a
+//!    whole snapshot or changes nothing. *`cli::check_draws_mistakes_on_standard_error_without_colour`*,
+//!    *`reload::a_bad_file_changes_nothing_and_says_where_it_is_wrong`*,
+//!    *`reload::a_port_that_is_taken_refuses_the_whole_reload`*
 //! 6. Every queue, pool, body buffer, header block, retry and connection count has a limit with a name (those of the
 //!    language in [`config::defaults`], others where they hold) and a series that says when it is hit.
 //!    *`telemetry::metrics::every_failure_kind_and_limit_is_there_before_it_happens`*

@@ -11,7 +11,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub use self::by_hand::{ByHand, Handled, NotThere};
 pub use self::reloading::{Answering, KeptGeneration, ReloadAnswer, ReloadResult, Reloading};
-pub use self::server::{BindError, Server};
+pub use self::server::{BindError, Keys, Server};
 pub use self::status::{
     BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,
     Traffic,

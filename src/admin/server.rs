@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::{Request, StatusCode};
@@ -18,7 +18,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -64,7 +64,26 @@ pub struct BindError {
 #[derive(Debug)]
 pub struct Server {
     socket: Socket,
-    guard: Arc<Guard>,
+    keys: Keys,
+}
+
+/// Who may talk to an admin listener; changes while it is open. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Keys(Arc<Mutex<Arc<Guard>>>);
+
+impl Keys {
+    fn new(config: &Admin) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(Guard::new(config)))))
+    }
+
+    /// From its next request on, every connection answers to the token of `config`.
+    pub fn change(&self, config: &Admin) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(Guard::new(config));
+    }
+
+    fn guard(&self) -> Arc<Guard> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 #[derive(Debug)]
@@ -96,7 +115,7 @@ impl Server {
             }
         };
         let error = |source| BindError { address: describe(&config.address), source };
-        Ok(Self { socket: socket.map_err(error)?, guard: Arc::new(Guard::new(config)) })
+        Ok(Self { socket: socket.map_err(error)?, keys: Keys::new(config) })
     }
 
     /// Where it listens, with the port that the system chose for port 0.
@@ -109,31 +128,46 @@ impl Server {
         }
     }
 
+    /// What decides who may talk to it.
+    pub fn keys(&self) -> Keys {
+        self.keys.clone()
+    }
+
     /// Serves until it is dropped; its connections end with it. Keep it alive through the drain: that is when people
     /// and load balancers look at `/readyz`.
     pub async fn serve(self, resources: Arc<Resources>) -> io::Result<()> {
-        let mut connections = Connections {
-            tasks: JoinSet::new(),
-            places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-            guard: self.guard,
-            resources,
-        };
+        self.serve_until(resources, &Notify::new()).await
+    }
+
+    /// The same, or until `stopped`: then it accepts nothing more, and what is asked on it already is answered.
+    pub async fn serve_until(self, resources: Arc<Resources>, stopped: &Notify) -> io::Result<()> {
+        let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut connections = Connections { tasks: JoinSet::new(), places, keys: self.keys, resources };
         match self.socket {
             Socket::Tcp(listener) => {
                 let listener = tokio::net::TcpListener::from_std(listener)?;
-                loop {
-                    let accepted = listener.accept().await;
+                while let Some(accepted) = until(stopped, listener.accept()).await {
                     connections.take(accepted.map(|(stream, _)| stream)).await;
                 }
             }
             Socket::Unix(listener, _unlink) => {
                 let listener = tokio::net::UnixListener::from_std(listener)?;
-                loop {
-                    let accepted = listener.accept().await;
+                while let Some(accepted) = until(stopped, listener.accept()).await {
                     connections.take(accepted.map(|(stream, _)| stream)).await;
                 }
             }
         }
+        connections.finish().await;
+        Ok(())
+    }
+}
+
+/// What `accepting` gives, or nothing once it is to end.
+async fn until<T>(stopped: &Notify, accepting: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = stopped.notified() => None,
+        accepted = accepting => Some(accepted),
     }
 }
 
@@ -191,7 +225,7 @@ fn is_abandoned(path: &PathBuf) -> bool {
 struct Connections {
     tasks: JoinSet<()>,
     places: Arc<Semaphore>,
-    guard: Arc<Guard>,
+    keys: Keys,
     resources: Arc<Resources>,
 }
 
@@ -207,21 +241,27 @@ impl Connections {
         };
         match self.places.clone().try_acquire_owned() {
             Ok(place) => {
-                let (guard, resources) = (self.guard.clone(), self.resources.clone());
-                self.tasks.spawn(serve_connection(stream, guard, resources, place));
+                let (keys, resources) = (self.keys.clone(), self.resources.clone());
+                self.tasks.spawn(serve_connection(stream, keys, resources, place));
             }
             // Closed at once: whoever waits in line for a dashboard would keep a probe from its answer.
             Err(_) => self.resources.metrics.limit_hit(Limit::AdminConnections),
         }
     }
+
+    /// Lets open connections be answered, for as long as an idle one would be kept.
+    async fn finish(&mut self) {
+        let all = async { while self.tasks.join_next().await.is_some() {} };
+        let _ = timeout(HEAD_TIMEOUT, all).await;
+    }
 }
 
-async fn serve_connection<S>(stream: S, guard: Arc<Guard>, resources: Arc<Resources>, _place: OwnedSemaphorePermit)
+async fn serve_connection<S>(stream: S, keys: Keys, resources: Arc<Resources>, _place: OwnedSemaphorePermit)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let service = service_fn(|request| {
-        let (guard, resources) = (guard.clone(), resources.clone());
+        let (guard, resources) = (keys.guard(), resources.clone());
         async move { Ok::<_, std::convert::Infallible>(answer(request, &guard, &resources).await) }
     });
     let connection = http1::Builder::new()

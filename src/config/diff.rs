@@ -293,9 +293,7 @@ fn settings(before: &Config, after: &Config) -> Vec<Entry> {
 pub fn needing_restart(running: &Config, wanted: &Config) -> Vec<&'static str> {
     let workers = (running.workers != wanted.workers).then_some("workers");
     let accept = (running.accept != wanted.accept).then_some("accept");
-    let admin = (running.admin != wanted.admin).then_some("admin");
-    let access_log = (running.access_log != wanted.access_log).then_some("access_log");
-    [workers, accept, admin, access_log].into_iter().flatten().collect()
+    [workers, accept].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
@@ -359,6 +357,20 @@ services:
         assert_eq!(Diff::default().names(Kind::Added), None);
     }
 
+    /// `portway diff` reads the running configuration back from its long form.
+    #[test]
+    fn the_long_form_of_every_example_says_the_same() {
+        for text in [
+            include_str!("../../config/minimal.yaml"),
+            include_str!("../../config/front-door.yaml"),
+            include_str!("../../config/reference.yaml"),
+        ] {
+            let loaded = load::parse(text, "portway.yaml", &ProcessEnvironment).unwrap();
+            let long = load::to_yaml(&crate::config::show::with_defaults(&loaded.raw, &loaded.config));
+            assert_eq!(Diff::between(&loaded.config, &config(&long)).to_string(), "");
+        }
+    }
+
     #[test]
     fn listeners_and_settings_are_named() {
         let before = format!("listen: [\":8080\", \"127.0.0.1:9000\"]\n{TWO}");
@@ -391,6 +403,12 @@ services:
             ("cors", "{}"),
             ("compression", "{ min_size: 7KiB }"),
             ("headers", "{ request: { remove: [x-a] } }"),
+            ("health", "/healthz"),
+            ("ejection", "off"),
+            ("slow_start", "7s"),
+            ("retries", "7"),
+            ("hedge", "p95"),
+            ("drain", "7s"),
         ] {
             let with = format!("services: {{ web: {{ backends: [\"a:1\"], {key}: {value} }} }}");
             let diff = Diff::between(&config("services: { web: { backends: [\"a:1\"] } }"), &config(&with));

@@ -118,7 +118,7 @@ impl Exchange {
         };
         let request_id = RequestId::accept_or_random(value(Survey::REQUEST_ID, X_REQUEST_ID));
         let trace = TraceContext::continue_or_begin(value(Survey::TRACEPARENT, TRACEPARENT), &request_id);
-        let described = connection.worker.log.as_ref().map(|_| Described::of(head));
+        let described = connection.worker.log.is_on().then(|| Described::of(head));
         let peer = connection.peer_headers();
         // A trusted proxy says whom it speaks for. Anybody else is the client himself.
         let client_ip = if peer.trust() == Trust::Trusted { peer.client_ip(headers) } else { connection.peer_ip() };
@@ -236,7 +236,10 @@ impl Exchange {
     }
 
     fn log(&self, duration: Duration) {
-        let Some(log) = &self.connection.worker.log else { return };
+        let log = &self.connection.worker.log;
+        if !log.is_on() {
+            return;
+        }
         let described = self.described.as_ref();
         let trace_id = self.trace.trace_id();
         log.write(&Record {

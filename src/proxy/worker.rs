@@ -84,7 +84,7 @@ pub(crate) struct Worker {
     /// Requests that found no route.
     pub(crate) unrouted: Arc<ServiceMetrics>,
     pub(crate) pools: Pools,
-    pub(crate) log: Option<access_log::Writer>,
+    pub(crate) log: access_log::Writer,
     pub(crate) via: crate::http::forwarded::Via,
     capacity: Arc<Capacity>,
     drain: drain::Watch,
@@ -98,7 +98,7 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(idx: usize, shared: &Shared, log: Option<access_log::Writer>) -> Arc<Self> {
+    pub(crate) fn new(idx: usize, shared: &Shared, log: access_log::Writer) -> Arc<Self> {
         Arc::new(Self {
             idx,
             handoff: shared.handoff.clone(),
@@ -160,9 +160,7 @@ impl Worker {
         };
         self.pools.sweep(idle, now);
         self.give_memory_back(now);
-        if let Some(log) = &self.log {
-            log.flush_if_due(now);
-        }
+        self.log.flush_if_due(now);
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -85,28 +86,79 @@ impl Record<'_> {
     }
 }
 
-/// An open access log. It is closed, and everything written, when it is dropped.
+/// The access log of a process, which may be off. It is closed, and everything written, when it is dropped.
 #[derive(Debug)]
 pub struct AccessLog {
-    config: checked::AccessLog,
-    sink: Sink,
+    metrics: Arc<Metrics>,
+    target: Mutex<Target>,
     writers: Mutex<Vec<Weak<Buffered>>>,
+}
+
+/// Where lines go at the moment, and how.
+#[derive(Clone, Debug, Default)]
+struct Target {
+    /// `None` is off.
+    config: Option<checked::AccessLog>,
+    sink: Option<Sink>,
+}
+
+/// Another target, open and not yet in use. Dropped, it is closed again.
+#[derive(Debug)]
+pub struct Prepared {
+    config: Option<checked::AccessLog>,
+    sink: Option<Sink>,
+    /// It was opened for this.
+    is_new: bool,
+}
+
+impl Drop for Prepared {
+    fn drop(&mut self) {
+        if let (true, Some(sink)) = (self.is_new, &self.sink) {
+            sink.close();
+        }
+    }
 }
 
 impl AccessLog {
     /// Opens the file (appending, created if it is not there) or standard output, and starts the writer thread.
     pub fn open(config: &checked::AccessLog, metrics: &Arc<Metrics>) -> io::Result<Self> {
-        let sink = Sink::open(config.path.clone(), metrics.clone())?;
-        Ok(Self { config: config.clone(), sink, writers: Mutex::default() })
+        let log = Self::off(metrics);
+        log.apply(log.prepare(Some(config))?);
+        Ok(log)
+    }
+
+    /// A log that writes nothing until [`AccessLog::apply`] says where.
+    pub fn off(metrics: &Arc<Metrics>) -> Self {
+        Self { metrics: metrics.clone(), target: Mutex::default(), writers: Mutex::default() }
+    }
+
+    /// Opens what `config` names, if it is not what is open. Nothing has changed yet.
+    pub fn prepare(&self, config: Option<&checked::AccessLog>) -> io::Result<Prepared> {
+        let present = lock(&self.target).clone();
+        let config = config.cloned();
+        let Some(next) = &config else { return Ok(Prepared { config, sink: None, is_new: false }) };
+        if present.config.is_some_and(|present| present.path == next.path) {
+            return Ok(Prepared { config, sink: present.sink, is_new: false });
+        }
+        let sink = Sink::open(next.path.clone(), self.metrics.clone())?;
+        Ok(Prepared { config, sink: Some(sink), is_new: true })
+    }
+
+    /// Lines from now on go where `prepared` says; those before it go to where they went.
+    pub fn apply(&self, mut prepared: Prepared) {
+        let next = Target { config: prepared.config.take(), sink: prepared.sink.take() };
+        self.each_writer(|writer| writer.redirect(&next));
+        let old = std::mem::replace(&mut *lock(&self.target), next);
+        if let Some(sink) = old.sink.filter(|old| !lock(&self.target).sink.as_ref().is_some_and(|new| new.is(old))) {
+            sink.close();
+        }
     }
 
     /// A writer for one worker.
     pub fn writer(&self) -> Writer {
-        let line = Line::new(self.config.format, self.config.query);
-        let pending =
-            Pending { bytes: Vec::with_capacity(CHUNK_BYTES.as_usize()), n_lines: 0, flushed_at: Moment(0), line };
-        let buffered =
-            Arc::new(Buffered { only: self.config.only, pending: Mutex::new(pending), sink: self.sink.clone() });
+        let target = lock(&self.target).clone();
+        let buffered = Arc::new(Buffered { mode: AtomicU8::new(Mode::Off as u8), pending: Mutex::default() });
+        buffered.redirect(&target);
         let mut writers = lock(&self.writers);
         writers.retain(|writer| writer.strong_count() > 0);
         writers.push(Arc::downgrade(&buffered));
@@ -116,20 +168,23 @@ impl AccessLog {
     /// Opens the file again, after a rotation moved it away. Lines before this call go to the old file.
     /// Standard output stays as it is. If the file cannot be opened, the old one stays and the operator's log says why.
     pub fn reopen(&self) {
-        self.flush_writers();
-        self.sink.reopen();
+        self.each_writer(Buffered::flush);
+        if let Some(sink) = &lock(&self.target).sink {
+            sink.reopen();
+        }
     }
 
     /// Writes everything out: true if it was done within `patience`.
     pub fn flush(&self, patience: Duration) -> bool {
-        self.flush_writers();
-        self.sink.wait_idle(patience)
+        self.each_writer(Buffered::flush);
+        let sink = lock(&self.target).sink.clone();
+        sink.is_none_or(|sink| sink.wait_idle(patience))
     }
 
-    fn flush_writers(&self) {
+    fn each_writer(&self, act: impl Fn(&Buffered)) {
         // Collected first, so that a writer that ends here is not dropped under the lock.
         let writers: Vec<_> = lock(&self.writers).iter().filter_map(Weak::upgrade).collect();
-        writers.iter().for_each(|writer| writer.flush());
+        writers.iter().for_each(|writer| act(writer));
     }
 }
 
@@ -138,8 +193,19 @@ impl Drop for AccessLog {
         // A reader of the pipe that reads no more must not keep the process from ending.
         const PATIENCE: Duration = Duration::from_secs(2);
         self.flush(PATIENCE);
-        self.sink.close();
+        if let Some(sink) = lock(&self.target).sink.take() {
+            sink.close();
+        }
     }
+}
+
+/// Which requests a writer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Mode {
+    Off,
+    Errors,
+    All,
 }
 
 /// One worker's end of the log. Clones are the same; the lock inside is its own, so no worker waits for another.
@@ -147,17 +213,25 @@ impl Drop for AccessLog {
 pub struct Writer(Arc<Buffered>);
 
 impl Writer {
+    /// Whether there is a log at all: one load of memory that only a reload writes.
+    #[inline]
+    pub fn is_on(&self) -> bool {
+        self.0.mode.load(Relaxed) != Mode::Off as u8
+    }
+
     /// Adds the line of one request.
     pub fn write(&self, record: &Record<'_>) {
-        if self.0.only == LogFilter::Errors && !record.is_error() {
+        let mode = self.0.mode.load(Relaxed);
+        if mode == Mode::Off as u8 || (mode == Mode::Errors as u8 && !record.is_error()) {
             return;
         }
         let mut pending = lock(&self.0.pending);
         let pending = &mut *pending;
-        pending.line.write(&mut pending.bytes, record);
+        let Some(line) = &mut pending.line else { return };
+        line.write(&mut pending.bytes, record);
         pending.n_lines += 1;
         if pending.bytes.len() >= CHUNK_BYTES.as_usize() {
-            self.0.hand_over(pending);
+            pending.hand_over();
         }
     }
 
@@ -166,7 +240,7 @@ impl Writer {
         let mut pending = lock(&self.0.pending);
         if now.since(pending.flushed_at) >= FLUSH_EVERY {
             pending.flushed_at = now;
-            self.0.hand_over(&mut pending);
+            pending.hand_over();
         }
     }
 
@@ -178,28 +252,48 @@ impl Writer {
 
 #[derive(Debug)]
 struct Buffered {
-    only: LogFilter,
+    /// A [`Mode`].
+    mode: AtomicU8,
     pending: Mutex<Pending>,
-    sink: Sink,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Pending {
     bytes: Vec<u8>,
     n_lines: u64,
     flushed_at: Moment,
-    line: Line,
+    /// `None` while the log is off.
+    line: Option<Line>,
+    sink: Option<Sink>,
+}
+
+impl Pending {
+    fn hand_over(&mut self) {
+        if let (1.., Some(sink)) = (self.n_lines, &self.sink) {
+            sink.take(&mut self.bytes, std::mem::take(&mut self.n_lines));
+        }
+    }
 }
 
 impl Buffered {
     fn flush(&self) {
-        self.hand_over(&mut lock(&self.pending));
+        lock(&self.pending).hand_over();
     }
 
-    fn hand_over(&self, pending: &mut Pending) {
-        if pending.n_lines > 0 {
-            self.sink.take(&mut pending.bytes, std::mem::take(&mut pending.n_lines));
-        }
+    fn redirect(&self, target: &Target) {
+        let mut pending = lock(&self.pending);
+        pending.hand_over();
+        let mode = match &target.config {
+            None => Mode::Off,
+            Some(config) if config.only == LogFilter::Errors => Mode::Errors,
+            Some(_) => Mode::All,
+        };
+        pending.line = target.config.as_ref().map(|config| Line::new(config.format, config.query));
+        pending.sink = target.sink.clone();
+        // Whoever writes no log holds no memory for it.
+        let capacity = if mode == Mode::Off { 0 } else { CHUNK_BYTES.as_usize() };
+        pending.bytes = Vec::with_capacity(capacity);
+        self.mode.store(mode as u8, Relaxed);
     }
 }
 
@@ -304,10 +398,10 @@ mod tests {
         writer.flush_if_due(start);
         writer.write(&record(200));
         writer.flush_if_due(start.after(FLUSH_EVERY / 2));
-        assert!(log.sink.wait_idle(PATIENCE));
+        assert!(lock(&log.target).sink.as_ref().unwrap().wait_idle(PATIENCE));
         assert_eq!(folder.n_lines("access.log"), 0);
         writer.flush_if_due(start.after(FLUSH_EVERY));
-        assert!(log.sink.wait_idle(PATIENCE));
+        assert!(lock(&log.target).sink.as_ref().unwrap().wait_idle(PATIENCE));
         assert_eq!(folder.n_lines("access.log"), 1);
     }
 

@@ -410,3 +410,74 @@ async fn a_save_is_live_within_two_seconds() {
     portway.write(&services(&[("/", origin.address), ("/new", origin.address)]));
     eventually(Duration::from_secs(2), "the new route", || async { portway.get("/new").await.status == 200 }).await;
 }
+
+#[tokio::test]
+async fn what_is_open_at_a_removed_backend_is_cut_when_its_drain_is_over() {
+    let origin = Origin::start(|_| vec![Act::Send(SWITCHED.into()), Act::Echo]).await;
+    let other = Origin::hello("other").await;
+    let yaml = |address: SocketAddr| format!("services: {{ web: {{ backends: [\"{address}\"], drain: 300ms }} }}");
+    let portway = Portway::start(&yaml(origin.address)).await;
+    let mut socket = portway.connect().await;
+    socket.send(UPGRADE).await;
+    assert!(socket.head().await.starts_with("HTTP/1.1 101 "));
+    apply(&portway, &yaml(other.address)).await;
+    socket.send("ping").await;
+    assert_eq!(socket.bytes(4).await, b"ping", "it may finish");
+    assert_ne!(socket.until_close(PATIENCE).await.1, Ending::StillOpen, "but not for ever");
+    assert_eq!(portway.get("/").await.text(), "other");
+    portway.wait_metric("portway_backend_in_flight", &[], 0.0).await;
+}
+
+/// A slip and its correction: nobody is cut, since the backend is the same one again.
+#[tokio::test]
+async fn a_backend_that_is_back_within_its_drain_keeps_its_connections() {
+    let origin = Origin::start(|_| vec![Act::Send(SWITCHED.into()), Act::Echo]).await;
+    let yaml = |address: &str| format!("services: {{ web: {{ backends: [\"{address}\"], drain: 1s }} }}");
+    let portway = Portway::start(&yaml(&origin.address.to_string())).await;
+    let mut socket = portway.connect().await;
+    socket.send(UPGRADE).await;
+    assert!(socket.head().await.starts_with("HTTP/1.1 101 "));
+    apply(&portway, &yaml("127.0.0.1:1")).await;
+    portway.admin_post("/api/v1/rollback", "").await;
+    assert_eq!(socket.until_close(Duration::from_millis(1_500)).await.1, Ending::StillOpen);
+    socket.send("ping").await;
+    assert_eq!(socket.bytes(4).await, b"ping");
+}
+
+#[tokio::test]
+async fn the_access_log_moves_changes_and_stops_live() {
+    let origin = Origin::hello("hi").await;
+    let service = services(&[("/", origin.address)]);
+    let portway = Portway::start(&format!("access_log: {{ path: one.log }}\n{service}")).await;
+    let lines = |name: &str| fs::read_to_string(portway.directory().join(name)).unwrap_or_default().lines().count();
+    portway.get("/").await;
+    apply(&portway, &format!("access_log: {{ path: two.log, only: errors }}\n{service}")).await;
+    assert_eq!(portway.get("/").await.status, 200);
+    let missing = portway.connect().await;
+    drop(missing);
+    apply(&portway, &format!("access_log: off\n{service}")).await;
+    portway.get("/").await;
+    apply(&portway, &format!("access_log: {{ path: two.log, format: combined }}\n{service}")).await;
+    portway.get("/").await;
+    eventually(PATIENCE, "one line in each file", || async { (lines("one.log"), lines("two.log")) == (1, 1) }).await;
+    let text = fs::read_to_string(portway.directory().join("two.log")).unwrap();
+    assert!(text.contains("\"GET / HTTP/1.1\" 200"), "{text}");
+    portway.write(&format!("access_log: {{ path: nowhere/three.log }}\n{service}"));
+    let (status, answer) = portway.reload().await;
+    assert!(status == 422 && answer["message"].as_str().unwrap().contains("nowhere/three.log"), "{answer}");
+}
+
+#[tokio::test]
+async fn the_admin_listener_moves_and_changes_its_token_live() {
+    let origin = Origin::hello("hi").await;
+    let service = services(&[("/", origin.address)]);
+    let portway = Portway::start(&service).await;
+    let (old, new) = (portway.admin, free_address());
+    let status_of = |address: SocketAddr| async move { get(address, "/api/v1/status").await.status };
+    apply(&portway, &format!("admin: {{ address: \"{old}\", token: s3cret }}\n{service}")).await;
+    assert_eq!(status_of(old).await, 401);
+    portway.write(&format!("admin: \"{new}\"\n{service}"));
+    eventually(PATIENCE, "the new admin listener", || async { TcpStream::connect(new).await.is_ok() }).await;
+    assert_eq!(status_of(new).await, 200);
+    eventually(PATIENCE, "the old one to close", || async { TcpStream::connect(old).await.is_err() }).await;
+}

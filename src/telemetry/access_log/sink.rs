@@ -91,6 +91,11 @@ impl Sink {
         self.shared.work.notify_one();
     }
 
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Sink) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     pub(super) fn reopen(&self) {
         lock(&self.shared.queue).jobs.push_back(Job::Reopen);
         self.shared.work.notify_one();
