@@ -57,26 +57,51 @@ impl Report {
         Ok(())
     }
 
+    /// The short table is the README's, which a test holds to this file.
     fn markdown(&self) -> String {
-        let mut text = "| # | what goes wrong | what has to hold |".to_owned();
+        let method = format!(
+            "✓ kept, ✗ missed, – cannot be asked of this proxy. *Lost* is no answer, or one that the bar does not allow; \
+             duplicate, corrupt, crossed, misrouted and stuck are none where they are not named. All counts are over the \
+             run with the fault, whose control run without it was clean. Measured with `cargo bench --bench faults` on \
+             {}: the proxy on one core, clients and backends on the other, open-loop load, latency from the time at \
+             which a request was due.\n",
+            machine::describe()
+        );
+        let short = self.table("| # | what goes wrong |", "|---|---|", |scenario, cells| {
+            let cells: String = cells.iter().map(|cell| format!(" {} |", counts(cell))).collect();
+            format!("| {} | {} |{cells}\n", scenario.number, scenario.fault)
+        });
+        let full = self.table("| # | what has to hold |", "|---|---|", |scenario, cells| {
+            let cells: String = cells.iter().map(|cell| format!(" {} |", in_words(cell))).collect();
+            format!("| {} `{}` | {} |{cells}\n", scenario.number, scenario.name, scenario.bar)
+        });
+        format!("<!-- table: begin -->\n{short}<!-- table: end -->\n\n{method}\n## Figures\n\n{full}")
+    }
+
+    fn table(&self, head: &str, rule: &str, row: impl Fn(&Scenario, &[Cell]) -> String) -> String {
+        let mut text = head.to_owned();
         for (who, version) in &self.players {
             write!(text, " {} {version} |", who.title()).ok();
         }
-        text += &format!("\n|---|---|---|{}\n", "---|".repeat(self.players.len()));
-        for (scenario, cells) in &self.rows {
-            write!(text, "| {} | {} | {} |", scenario.number, scenario.fault, scenario.bar).ok();
-            for cell in cells {
-                write!(text, " {} |", in_words(cell)).ok();
-            }
-            text.push('\n');
-        }
-        text + &format!(
-            "\n✓ kept, ✗ missed, – cannot be asked of this proxy. *Lost* is no answer, or one that the bar does not allow; \
-             all counts are over the run with the fault, whose control run without it was clean. Measured with \
-             `cargo bench --bench faults` on {}: the proxy on one core, clients and backends on the other, open-loop \
-             load, latency from the time at which a request was due.\n",
-            machine::describe()
-        )
+        text += &format!("\n{rule}{}\n", "---|".repeat(self.players.len()));
+        self.rows.iter().for_each(|(scenario, cells)| text += &row(scenario, cells));
+        text
+    }
+}
+
+/// `✓ 0 of 24,310`, `✗ 14 lost of 24,310`, `✗`.
+fn counts(cell: &Cell) -> String {
+    let outcome = match cell {
+        Cell::Absent => return "–".to_owned(),
+        Cell::Broken(_) => return "✗".to_owned(),
+        Cell::Played(outcome) => outcome,
+    };
+    let mark = if outcome.is_kept() { "✓" } else { "✗" };
+    let violations = outcome.verdict.in_words();
+    match (outcome.verdict.n_sent, violations.is_empty()) {
+        (0, _) => mark.to_owned(),
+        (n, true) => format!("{mark} 0 of {}", thousands(n)),
+        (n, false) => format!("{mark} {violations} of {}", thousands(n)),
     }
 }
 
@@ -86,20 +111,11 @@ fn in_words(cell: &Cell) -> String {
         Cell::Broken(why) => return format!("✗ {}", cleaned(why)),
         Cell::Played(outcome) => outcome,
     };
-    let mut parts = Vec::new();
-    if outcome.verdict.n_sent > 0 {
-        let violations = outcome.verdict.in_words();
-        let of = thousands(outcome.verdict.n_sent);
-        parts.push(match violations.is_empty() {
-            true => format!("0 of {of}"),
-            false => format!("**{violations}** of {of}"),
-        });
-    }
+    let mut parts = vec![counts(cell)];
     parts.extend(outcome.findings.measured.iter().map(|figure| cleaned(figure)));
     parts.extend(outcome.findings.missed.iter().take(2).map(|missed| format!("**{}**", cleaned(missed))));
     parts.extend(outcome.findings.skipped.iter().map(|why| format!("not played: {}", cleaned(why))));
-    let mark = if outcome.is_kept() { "✓" } else { "✗" };
-    format!("{mark} {}", parts.join("; "))
+    parts.join("; ")
 }
 
 /// One line, short enough for a table.

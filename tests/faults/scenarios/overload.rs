@@ -102,7 +102,9 @@ fn judge_overload(ended: &Ended, findings: &mut Findings) {
     let usual = quantile(&latencies(ended.due(below, above)), 0.99);
     let admitted = latencies(ended.due(above, over));
     let last_due = ended.due(above, over).map(|sent| sent.due_us).max().unwrap_or(above);
-    let goodput = admitted.len() as f64 / ((last_due - above) as f64 / 1e6);
+    // What comes after the last request was due is the line in front of the door, not what went through it.
+    let in_time = ended.due(above, over).filter(|sent| sent.status() == Some(200) && sent.ended_us <= last_due);
+    let goodput = in_time.count() as f64 / ((last_due - above) as f64 / 1e6);
     let mut refused: Vec<u64> =
         ended.due(above, over).filter(|sent| sent.status() == Some(503)).map(Sent::latency_us).collect();
     refused.sort_unstable();

@@ -57,7 +57,7 @@ async fn reloads(stage: &mut Stage) {
 /// Every other change is asked for and must be in force when the answer is there; the rest are found by the watcher.
 async fn change(stage: &mut Stage, nth: usize) -> Duration {
     // A route comes and goes, so that tables differ and not only texts.
-    let passing = if nth.is_multiple_of(3) { "  passing: { route: /passing, redirect: /w/1 }\n" } else { "" };
+    let passing = if nth.is_multiple_of(3) { "  passing: { route: { path: /passing, redirect: /w/1 } }\n" } else { "" };
     stage.site.more = format!("{}{passing}", Version::service("version", nth));
     let began_at = Instant::now();
     if nth.is_multiple_of(2) {

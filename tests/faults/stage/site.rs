@@ -47,7 +47,7 @@ impl Site {
         let limit = self.max_in_flight.map_or_else(String::new, |n| format!("    max_in_flight: {n}\n"));
         let service: String = self.service.lines().map(|line| format!("    {}\n", line.trim())).collect();
         format!(
-            "{}\naccess_log: off\nservices:\n  web:\n    backends: [{}]\n    timeouts: {{ connect: {}ms, response: {}ms }}\n{limit}{service}{}",
+            "{}\naccess_log: off\nservices:\n  web:\n    route: [/w, /healthz]\n    backends: [{}]\n    timeouts: {{ connect: {}ms, response: {}ms }}\n{limit}{service}{}",
             self.top,
             backends.join(", "),
             self.connect_ms(),

@@ -247,10 +247,11 @@ impl<'a> Conversation<'a> {
         None
     }
 
-    /// What follows a 101 goes back as it comes.
+    /// What follows a 101 goes back as it comes. Key and answer are the example of RFC 6455 §1.3.
     async fn echo(&mut self, id: u64) -> Option<()> {
         let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{ID}: {id}\r\n\r\n"
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n{ID}: {id}\r\n\r\n"
         );
         self.send(head.as_bytes()).await?;
         let pending = std::mem::take(&mut self.reader.pending);
