@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use self::line::Line;
 use self::sink::Sink;
-use crate::config::checked::{self, LogFilter};
+use crate::config::checked::{self, AttemptsInLog, LogFilter};
 use crate::error::FailureKind;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Outcome};
 use crate::units::{ByteSize, Moment};
 
 mod line;
@@ -67,6 +67,8 @@ pub struct Record<'a> {
     pub backend: Option<&'a str>,
     /// How many attempts there were; 0 for a local reply.
     pub attempts: u32,
+    /// One by one, where somebody wants to know; only JSON has a place for it.
+    pub attempt_list: &'a [AttemptRecord],
     /// What the backend answered.
     pub upstream_status: Option<u16>,
     /// Why Portway answered itself, or gave up.
@@ -77,6 +79,27 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// As the client sent it; only the combined format has a place for it.
     pub referer: Option<&'a [u8]>,
+}
+
+/// What the log says about one attempt.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// Where it went.
+    pub backend: Arc<str>,
+    /// Why it was made: what ended the one before, or `hedge`. `None` for the first.
+    pub because: Option<&'static str>,
+    /// Waited before it: back-off.
+    pub pause: Duration,
+    /// Waited for a connection; `None` if a pooled one was taken.
+    pub connect: Option<Duration>,
+    /// From its beginning to the response head, or to its end without one.
+    pub duration: Duration,
+    /// What the backend answered.
+    pub status: Option<u16>,
+    /// What became of it: a word of [`Outcome`].
+    pub outcome: Outcome,
+    /// Backends that were not asked, with the reasons.
+    pub skipped: Vec<(Arc<str>, &'static str)>,
 }
 
 impl Record<'_> {
@@ -105,8 +128,8 @@ impl AccessLog {
         let line = Line::new(self.config.format, self.config.query);
         let pending =
             Pending { bytes: Vec::with_capacity(CHUNK_BYTES.as_usize()), n_lines: 0, flushed_at: Moment(0), line };
-        let buffered =
-            Arc::new(Buffered { only: self.config.only, pending: Mutex::new(pending), sink: self.sink.clone() });
+        let (only, attempts) = (self.config.only, self.config.attempts);
+        let buffered = Arc::new(Buffered { only, attempts, pending: Mutex::new(pending), sink: self.sink.clone() });
         let mut writers = lock(&self.writers);
         writers.retain(|writer| writer.strong_count() > 0);
         writers.push(Arc::downgrade(&buffered));
@@ -147,6 +170,11 @@ impl Drop for AccessLog {
 pub struct Writer(Arc<Buffered>);
 
 impl Writer {
+    /// Whether the attempts of every request are to be listed.
+    pub fn lists_all_attempts(&self) -> bool {
+        self.0.attempts == AttemptsInLog::All
+    }
+
     /// Adds the line of one request.
     pub fn write(&self, record: &Record<'_>) {
         if self.0.only == LogFilter::Errors && !record.is_error() {
@@ -179,6 +207,7 @@ impl Writer {
 #[derive(Debug)]
 struct Buffered {
     only: LogFilter,
+    attempts: AttemptsInLog,
     pending: Mutex<Pending>,
     sink: Sink,
 }
@@ -235,7 +264,8 @@ mod tests {
 
         fn log(&self, only: LogFilter) -> AccessLog {
             let (path, query) = (Some(self.0.join("access.log")), QueryInLog::Omitted);
-            let config = checked::AccessLog { path, only, query, format: LogFormat::Json };
+            let attempts = AttemptsInLog::Repeated;
+            let config = checked::AccessLog { path, only, query, attempts, format: LogFormat::Json };
             AccessLog::open(&config, &Metrics::new()).unwrap()
         }
 
@@ -271,6 +301,7 @@ mod tests {
             service: None,
             backend: None,
             attempts: 0,
+            attempt_list: &[],
             upstream_status: None,
             reason: None,
             tls_version: None,

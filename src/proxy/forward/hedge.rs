@@ -1,0 +1,193 @@
+//! A second attempt beside a slow first one: the first good answer wins.
+//! It promises that the loser's connection ends with it and that its place is given back, that a hedge goes to another
+//! backend or nowhere, and that it is paid for like a retry. A service that does not hedge does not come here.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use http::Request;
+
+use super::{Course, Followed, Occasion, SKIPPED_MAX};
+use crate::config::checked::Hedge;
+use crate::lifecycle::clock;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::delivery::{Errand, Sent, Way};
+use crate::proxy::outbound::Upgrade;
+use crate::proxy::place;
+use crate::proxy::request_body::{self, RequestBody};
+use crate::proxy::retry::LEFT_MIN;
+use crate::runtime::group::Wish;
+use crate::telemetry::metrics::Outcome;
+
+/// Which of two attempts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    First,
+    Second,
+}
+
+/// How a race ended.
+struct Finish {
+    winner: Which,
+    sent: Sent,
+    /// How the other went, if it ended too.
+    other: Option<Sent>,
+}
+
+impl Course<'_> {
+    /// How long the first attempt of a request has before a second one joins it; `None` for one that must not be sent twice.
+    pub(super) fn hedge_delay(&self, request: &Request<RequestBody>) -> Option<Duration> {
+        let hedge = self.service.policy.hedge?;
+        let is_streamed = matches!(request.body(), RequestBody::Streaming(_));
+        if self.exchange.attempts > 1 || !self.method.is_idempotent() || is_streamed || self.upgrade != Upgrade::No {
+            return None;
+        }
+        match hedge {
+            Hedge::AfterP95 => self.service.group.tempo.p95(),
+            Hedge::After(delay) => Some(delay),
+        }
+    }
+
+    /// Sends `request` as `first`, and once more elsewhere if there is no answer after `delay`.
+    pub(super) async fn race(
+        &mut self,
+        first: Attempt,
+        request: Request<RequestBody>,
+        delay: Duration,
+    ) -> (Attempt, Sent) {
+        let (connection, request_id) = (self.exchange.connection.clone(), self.exchange.request_id.clone());
+        let errand = Errand { connection: &connection, request_id: request_id.as_str(), ..self.errand() };
+        let copy = request_body::copy(&request);
+        let mut second = None;
+        let finish = {
+            let mut primary = pin!(errand.run(&first, Way::Pooled, request));
+            let early = tokio::select! {
+                biased;
+                sent = &mut primary => Some(sent),
+                () = tokio::time::sleep(delay) => None,
+            };
+            match (early, copy) {
+                (Some(sent), _) => Finish { winner: Which::First, sent, other: None },
+                (None, Some(copy)) if self.begin_hedge(&first, &mut second) => {
+                    let attempt = second.as_ref().expect("it has begun");
+                    let hedge = pin!(errand.run(attempt, Way::Pooled, copy));
+                    first_good(primary, hedge).await
+                }
+                _ => Finish { winner: Which::First, sent: primary.await, other: None },
+            }
+        };
+        match second {
+            None => (first, finish.sent),
+            Some(second) => self.conclude(first, second, finish),
+        }
+    }
+
+    /// Takes a place for the second attempt, if there is one elsewhere and the budget allows it.
+    fn begin_hedge(&mut self, first: &Attempt, second: &mut Option<Attempt>) -> bool {
+        let now = clock::now();
+        let tried = [first.backend().id];
+        if !self.service.group.has_other(&tried) || self.exchange.deadline.since(now) < LEFT_MIN {
+            return false;
+        }
+        let wish = Wish { now, key: self.key, tried: &tried, stake: self.stake };
+        let Ok(Some(lease)) = place::take_now(self.service, &wish) else { return false };
+        if tried.contains(&lease.backend.id) {
+            return false;
+        }
+        let Some(reservation) = self.reserve(now) else { return false };
+        reservation.spend(now);
+        self.service.metrics.hedged();
+        self.exchange.attempts += 1;
+        *second = Some(Attempt::begin(lease, now));
+        true
+    }
+
+    /// Records the loser, and gives the winner.
+    fn conclude(&mut self, first: Attempt, second: Attempt, finish: Finish) -> (Attempt, Sent) {
+        let mut hedged = Occasion { because: Some("hedge"), ..Occasion::default() };
+        if self.exchange.is_logged() {
+            hedged.skipped = self.service.group.passed_by(&[first.backend().id], SKIPPED_MAX);
+        }
+        let of_first = std::mem::take(&mut self.trail.occasion);
+        let (winner, of_winner, loser, of_loser) = match finish.winner {
+            Which::First => (first, of_first, second, hedged),
+            Which::Second => (second, hedged, first, of_first),
+        };
+        if finish.winner == Which::Second {
+            self.service.metrics.hedge_won();
+        }
+        self.trail.tried.push(loser.backend().id);
+        self.trail.occasion = of_loser;
+        self.record_loser(loser, finish.other);
+        self.trail.occasion = of_winner;
+        self.exchange.connection.activity.enter_backend(winner.backend().id);
+        if self.exchange.is_logged() {
+            self.exchange.backend = Some(winner.backend().clone());
+        }
+        (winner, finish.sent)
+    }
+
+    fn record_loser(&mut self, mut loser: Attempt, sent: Option<Sent>) {
+        let now = clock::now();
+        self.exchange.waits.connect = sent.as_ref().and_then(|sent| sent.connect);
+        match sent.map(|sent| sent.outcome) {
+            None => {
+                self.list(&loser, Outcome::Superseded, now, Followed::Yes);
+                loser.supersede(now);
+            }
+            Some(Err(lost)) => {
+                self.list(&loser, Outcome::Failure(lost.error.kind), now, Followed::Yes);
+                loser.fail(lost.error.kind);
+            }
+            Some(Ok(answer)) => {
+                let status = answer.response.status();
+                self.exchange.upstream_status = Some(status);
+                self.list(&loser, Outcome::of(status), now, Followed::Yes);
+                self.exchange.upstream_status = None;
+                loser.head_arrived(status, answer.response.headers(), now);
+                loser.complete(status, now);
+                answer.discard(&self.exchange.connection, now);
+            }
+        }
+    }
+}
+
+/// The first good answer; failing that, the first answer; failing that, the first failure.
+async fn first_good(
+    mut first: Pin<&mut impl Future<Output = Sent>>,
+    mut second: Pin<&mut impl Future<Output = Sent>>,
+) -> Finish {
+    let (early, sent) = tokio::select! {
+        biased;
+        sent = &mut first => (Which::First, sent),
+        sent = &mut second => (Which::Second, sent),
+    };
+    if worth(&sent) == Worth::Good {
+        return Finish { winner: early, sent, other: None };
+    }
+    let (late, last) = match early {
+        Which::First => (Which::Second, second.await),
+        Which::Second => (Which::First, first.await),
+    };
+    match worth(&last) > worth(&sent) {
+        true => Finish { winner: late, sent: last, other: Some(sent) },
+        false => Finish { winner: early, sent, other: Some(last) },
+    }
+}
+
+/// What an attempt is worth to its client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Worth {
+    Failure,
+    ServerError,
+    Good,
+}
+
+fn worth(sent: &Sent) -> Worth {
+    match &sent.outcome {
+        Err(_) => Worth::Failure,
+        Ok(answer) if answer.response.status().is_server_error() => Worth::ServerError,
+        Ok(_) => Worth::Good,
+    }
+}
