@@ -56,7 +56,7 @@ impl Course<'_> {
         request: Request<RequestBody>,
         delay: Duration,
     ) -> (Attempt, Sent) {
-        let (connection, request_id) = (self.exchange.connection.clone(), self.exchange.request_id.clone());
+        let (connection, request_id) = (self.exchange.connection.clone(), self.exchange.request_id);
         let errand = Errand { connection: &connection, request_id: request_id.as_str(), ..self.errand() };
         let copy = request_body::copy(&request);
         let mut second = None;
