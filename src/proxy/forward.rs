@@ -1,16 +1,13 @@
 //! The core: one request becomes attempts at backends until one answers.
 //! It promises that a backend is taken only when the request is ready for it, and given back on every way out.
-//! It chooses no backend ([`balance`](crate::balance)), decides no retry ([`retry`]), writes no log.
+//! It chooses no backend ([`balance`](crate::balance)), decides no retry ([`retry`](crate::proxy::retry)), writes no log.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use http::{Method, Request, Response, request};
 use hyper::body::Incoming;
 
-use crate::config::checked::OtherBackend;
 use crate::error::{FailureKind, ProxyError};
-use crate::http::{leaving, patience};
 use crate::lifecycle::clock;
 use crate::proxy::arrived::Arrived;
 use crate::proxy::attempt::Attempt;
@@ -21,20 +18,19 @@ use crate::proxy::handler::ActiveRoute;
 use crate::proxy::outbound::{self, Outbound, Upgrade};
 use crate::proxy::place;
 use crate::proxy::request_body::RequestBody;
-use crate::proxy::retry::{self, Elsewhere, End, Ended, Exposure, Replay, Verdict};
+use crate::proxy::retry::{End, Exposure, Replay};
 use crate::runtime::backend::BackendId;
-use crate::runtime::budget::{Reading, Reservation};
 use crate::runtime::group::{Stake, Wish};
 use crate::runtime::service::{Lease, Service};
-use crate::runtime::standing::Reason;
-use crate::telemetry::access_log::AttemptRecord;
-use crate::telemetry::metrics::{Limit, Outcome, RetryCause};
+use crate::telemetry::metrics::{Limit, Outcome};
 use crate::units::Moment;
 
+mod further;
 mod hedge;
+mod listing;
 
-/// Backends that the log names as passed by, per attempt.
-const SKIPPED_MAX: usize = 8;
+use further::{Due, Grant};
+use listing::{Followed, Occasion};
 
 /// Forwards a request to its service and returns the head of the response; the body follows through the connection.
 pub(crate) async fn run(
@@ -86,44 +82,12 @@ struct Trail {
     occasion: Occasion,
 }
 
-/// A retry that was granted.
-struct Due {
-    reservation: Reservation,
-    cause: RetryCause,
-    pause: Duration,
-    elsewhere: Elsewhere,
-}
-
-/// Why there is an attempt, and which backends it did not go to.
-#[derive(Default)]
-struct Occasion {
-    because: Option<&'static str>,
-    pause: Duration,
-    skipped: Vec<(Arc<str>, &'static str)>,
-}
-
 /// What follows an attempt.
 enum Settled {
     /// Nothing: this is the answer.
     Ends(Result<Response<ProxyBody>, ProxyError>),
     /// Another one.
     Again(Box<Request<RequestBody>>),
-}
-
-/// Whether another attempt follows one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Followed {
-    Yes,
-    No,
-}
-
-/// Whether a retry is granted.
-enum Grant {
-    Retry(Due),
-    /// The verdict is against it.
-    No,
-    /// The verdict is for it, the budget is not.
-    OverBudget,
 }
 
 impl Course<'_> {
@@ -165,30 +129,12 @@ impl Course<'_> {
         lease
     }
 
-    /// Nobody takes requests at the moment; somebody may in another one.
-    async fn wait_for_backend(&mut self, error: ProxyError) -> Result<(), ProxyError> {
-        let ended = self.ended(End::Failure(error.kind), Exposure::Unsent, Replay::Possible);
-        let policy = &self.service.policy.retries;
-        let Verdict::Retry { after } = retry::verdict(&ended, &self.method, policy, fastrand::u64(..)) else {
-            return Err(self.give_up(error));
-        };
-        self.trail.retries += 1;
-        tokio::time::sleep(after).await;
-        Ok(())
-    }
-
     /// No further attempt can begin: what the last one failed with is the answer.
     fn give_up(&mut self, error: ProxyError) -> ProxyError {
-        if error.kind == FailureKind::Deadline {
+        if error.kind == FailureKind::Deadline && self.exchange.attempts == 0 {
             self.exchange.connection.worker.metrics.limit_hit(Limit::Deadline);
         }
         self.trail.failure.take().unwrap_or(error)
-    }
-
-    /// The other backend that the retry was granted for is gone, and the same one will not do.
-    fn is_ruled_out(&self, lease: &Lease, due: &Due) -> bool {
-        let required = self.service.policy.retries.other_backend == OtherBackend::Required;
-        required && due.elsewhere == Elsewhere::Available && self.trail.tried.contains(&lease.backend.id)
     }
 
     /// Counted when it is sent, and not before.
@@ -199,7 +145,7 @@ impl Course<'_> {
             Some(Due { reservation, cause, pause, .. }) => {
                 reservation.spend(now);
                 self.service.metrics.retried(cause);
-                self.trail.occasion = Occasion { because: Some(cause.word()), pause, skipped: Vec::new() };
+                self.trail.occasion = Occasion::of(cause.word(), pause);
             }
         }
         exchange.attempts += 1;
@@ -208,7 +154,7 @@ impl Course<'_> {
         if exchange.is_logged() {
             exchange.backend = Some(lease.backend.clone());
             if exchange.attempts > 1 || exchange.lists_all_attempts() {
-                self.trail.occasion.skipped = self.service.group.passed_by(&self.trail.tried, SKIPPED_MAX);
+                self.trail.occasion.pass_by(self.service, &self.trail.tried);
             }
         }
     }
@@ -281,30 +227,6 @@ impl Course<'_> {
         }
     }
 
-    /// What an answer is to the retries; `None` for nearly every one, which simply goes down.
-    fn end_of(&self, attempt: &mut Attempt, answer: &mut Answer) -> Option<End> {
-        let status = answer.response.status();
-        if leaving::is_leaving(status, answer.response.headers()) {
-            self.leave_alone(attempt);
-            answer.response.headers_mut().remove(leaving::DRAIN);
-            return Some(End::Leaving);
-        }
-        let policy = &self.service.policy.retries;
-        if policy.when.statuses.is_empty() || !retry::is_wanted(End::Answer(status, None), policy) {
-            return None;
-        }
-        Some(End::Answer(status, patience::retry_after(answer.response.headers(), SystemTime::now())))
-    }
-
-    /// The backend asked to be left alone: it takes nothing more until control says otherwise.
-    #[cold]
-    fn leave_alone(&self, attempt: &mut Attempt) {
-        attempt.excuse();
-        if attempt.backend().standing.add(Reason::Leaving) {
-            self.exchange.connection.worker.store.note_change();
-        }
-    }
-
     async fn hand_on(&mut self, attempt: Attempt, answer: Answer, now: Moment) -> Settled {
         self.list(&attempt, Outcome::of(answer.response.status()), now, Followed::No);
         let arrived = Arrived { attempt, answer, now, method: &self.method, upgrade: self.upgrade };
@@ -335,71 +257,5 @@ impl Course<'_> {
         }
         self.trail.due = Some(due);
         Settled::Again(request)
-    }
-
-    /// Whether there may be another attempt: the verdict first, then the budget.
-    #[cold]
-    fn ask(&mut self, attempt: &Attempt, end: End, exposure: Exposure, replay: Replay) -> Grant {
-        self.trail.tried.push(attempt.backend().id);
-        let ended = self.ended(end, exposure, replay);
-        let policy = &self.service.policy.retries;
-        let Verdict::Retry { after } = retry::verdict(&ended, &self.method, policy, fastrand::u64(..)) else {
-            return Grant::No;
-        };
-        let is_free = self.trail.stale == 0 && end == End::Failure(FailureKind::StaleConnection);
-        let reservation = if is_free { Some(self.service.group.budget.grant()) } else { self.reserve(clock::now()) };
-        let Some(reservation) = reservation else { return Grant::OverBudget };
-        match is_free {
-            true => self.trail.stale += 1,
-            false => self.trail.retries += 1,
-        }
-        let cause = match end {
-            End::Failure(kind) => RetryCause::Failure(kind),
-            End::Answer(..) => RetryCause::Status,
-            End::Leaving => RetryCause::Leaving,
-        };
-        Grant::Retry(Due { reservation, cause, pause: after, elsewhere: ended.elsewhere })
-    }
-
-    fn reserve(&self, now: Moment) -> Option<Reservation> {
-        let reading = Reading { now, requests: self.service.metrics.requests_sent() };
-        let reservation = self.service.group.budget.reserve(reading, &self.service.policy.retries.budget);
-        if reservation.is_none() {
-            self.exchange.connection.worker.metrics.limit_hit(Limit::RetryBudget);
-        }
-        reservation
-    }
-
-    fn ended(&self, end: End, exposure: Exposure, request: Replay) -> Ended {
-        let has_other = self.service.group.has_other(&self.trail.tried);
-        Ended {
-            end,
-            exposure,
-            request,
-            elsewhere: if has_other { Elsewhere::Available } else { Elsewhere::Nowhere },
-            retries: self.trail.retries,
-            stale: self.trail.stale,
-            left: self.exchange.deadline.since(clock::now()),
-        }
-    }
-
-    /// Notes an attempt for the log, if somebody wants to read of it: always where there is more than one.
-    fn list(&mut self, attempt: &Attempt, outcome: Outcome, now: Moment, followed: Followed) {
-        let exchange = &mut *self.exchange;
-        let is_alone = followed == Followed::No && exchange.attempt_list.is_empty() && !exchange.lists_all_attempts();
-        if !exchange.is_logged() || is_alone {
-            return;
-        }
-        let Occasion { because, pause, skipped } = std::mem::take(&mut self.trail.occasion);
-        exchange.attempt_list.push(AttemptRecord {
-            backend: attempt.backend().name.clone(),
-            because,
-            pause,
-            connect: exchange.waits.connect,
-            duration: now.since(attempt.began),
-            status: exchange.upstream_status.map(|status| status.as_u16()),
-            outcome,
-            skipped,
-        });
     }
 }

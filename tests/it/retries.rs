@@ -414,8 +414,8 @@ async fn the_log_lists_attempts_with_what_was_passed_by() {
         _ => read_and_answer(),
     })
     .await;
-    fleet.ask("GET", "/once", "").await;
     fleet.ask("GET", "/twice", "").await;
+    fleet.ask("GET", "/once", "").await;
     let once = fleet.record("/once").await;
     assert_eq!(once["attempt_list"].as_array().map(Vec::len), Some(1), "{once}");
     assert_eq!(once["attempt_list"][0]["outcome"], "success");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Request;
 
-use super::{Course, Followed, Occasion, SKIPPED_MAX};
+use super::{Course, Followed, Occasion};
 use crate::config::checked::Hedge;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
@@ -105,9 +105,9 @@ impl Course<'_> {
 
     /// Records the loser, and gives the winner.
     fn conclude(&mut self, first: Attempt, second: Attempt, finish: Finish) -> (Attempt, Sent) {
-        let mut hedged = Occasion { because: Some("hedge"), ..Occasion::default() };
+        let mut hedged = Occasion::of("hedge", Duration::ZERO);
         if self.exchange.is_logged() {
-            hedged.skipped = self.service.group.passed_by(&[first.backend().id], SKIPPED_MAX);
+            hedged.pass_by(self.service, &[first.backend().id]);
         }
         let of_first = std::mem::take(&mut self.trail.occasion);
         let (winner, of_winner, loser, of_loser) = match finish.winner {
