@@ -28,11 +28,12 @@ enum Which {
 }
 
 /// How a race ended.
-struct Finish {
+#[derive(Debug, PartialEq, Eq)]
+struct Finish<T> {
     winner: Which,
-    sent: Sent,
+    sent: T,
     /// How the other went, if it ended too.
-    other: Option<Sent>,
+    other: Option<T>,
 }
 
 impl Course<'_> {
@@ -72,7 +73,7 @@ impl Course<'_> {
                 (None, Some(copy)) if self.begin_hedge(&first, &mut second) => {
                     let attempt = second.as_ref().expect("it has begun");
                     let hedge = pin!(errand.run(attempt, Way::Pooled, copy));
-                    first_good(primary, hedge).await
+                    first_good(primary, hedge, worth).await
                 }
                 _ => Finish { winner: Which::First, sent: primary.await, other: None },
             }
@@ -104,7 +105,7 @@ impl Course<'_> {
     }
 
     /// Records the loser, and gives the winner.
-    fn conclude(&mut self, first: Attempt, second: Attempt, finish: Finish) -> (Attempt, Sent) {
+    fn conclude(&mut self, first: Attempt, second: Attempt, finish: Finish<Sent>) -> (Attempt, Sent) {
         let mut hedged = Occasion::of("hedge", Duration::ZERO);
         if self.exchange.is_logged() {
             hedged.pass_by(self.service, &[first.backend().id]);
@@ -153,11 +154,12 @@ impl Course<'_> {
     }
 }
 
-/// The first good answer; failing that, the first answer; failing that, the first failure.
-async fn first_good(
-    mut first: Pin<&mut impl Future<Output = Sent>>,
-    mut second: Pin<&mut impl Future<Output = Sent>>,
-) -> Finish {
+/// The first good answer; failing that, the better of the two, the earlier of equals.
+async fn first_good<T>(
+    mut first: Pin<&mut impl Future<Output = T>>,
+    mut second: Pin<&mut impl Future<Output = T>>,
+    worth: impl Fn(&T) -> Worth,
+) -> Finish<T> {
     let (early, sent) = tokio::select! {
         biased;
         sent = &mut first => (Which::First, sent),
@@ -189,5 +191,62 @@ fn worth(sent: &Sent) -> Worth {
         Err(_) => Worth::Failure,
         Ok(answer) if answer.response.status().is_server_error() => Worth::ServerError,
         Ok(_) => Worth::Good,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Two attempts that end after so many milliseconds, and what they are worth.
+    fn race(first: (u64, Worth), second: (u64, Worth)) -> (Finish<Worth>, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        runtime.expect("a runtime").block_on(async {
+            let began = clock::now();
+            let after = |(millis, worth): (u64, Worth)| async move {
+                tokio::time::sleep(Duration::from_millis(millis)).await;
+                worth
+            };
+            let finish = first_good(pin!(after(first)), pin!(after(second)), |worth| *worth).await;
+            (finish, clock::now().since(began))
+        })
+    }
+
+    #[test]
+    fn a_good_answer_ends_the_race_at_once() {
+        let (finish, took) = race((500, Worth::Good), (20, Worth::Good));
+        assert_eq!(finish, Finish { winner: Which::Second, sent: Worth::Good, other: None });
+        assert!(took < Duration::from_millis(100), "{took:?}");
+    }
+
+    #[test]
+    fn a_bad_answer_waits_for_the_other() {
+        let (finish, _) = race((500, Worth::Good), (20, Worth::ServerError));
+        assert_eq!(finish, Finish { winner: Which::First, sent: Worth::Good, other: Some(Worth::ServerError) });
+        let (finish, _) = race((500, Worth::Failure), (20, Worth::ServerError));
+        assert_eq!((finish.winner, finish.sent), (Which::Second, Worth::ServerError));
+    }
+
+    fn any_worth() -> impl Strategy<Value = Worth> {
+        proptest::sample::select(vec![Worth::Failure, Worth::ServerError, Worth::Good])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn nobody_gets_less_than_the_other_attempt_had(
+            first in (1_u64..50, any_worth()), second in (1_u64..50, any_worth()),
+        ) {
+            let (finish, took) = race(first, second);
+            let (winner, loser) = if finish.winner == Which::First { (first, second) } else { (second, first) };
+            prop_assert_eq!(finish.sent, winner.1);
+            prop_assert!(winner.1 >= loser.1 || finish.other.is_none());
+            prop_assert!(finish.other.is_some() || winner.1 == Worth::Good);
+            let last = Duration::from_millis(first.0.max(second.0) + 2);
+            prop_assert!(took <= last, "{took:?}");
+        }
     }
 }
