@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use portway::config::checked::{self, LogFilter, LogFormat, QueryInLog};
+use portway::config::checked::{self, AttemptsInLog, LogFilter, LogFormat, QueryInLog};
 use portway::lifecycle::clock;
 use portway::telemetry::access_log::{AccessLog, Record};
 use portway::telemetry::metrics::{Metrics, Outcome};
@@ -35,8 +35,8 @@ fn metrics(c: &mut Criterion) {
 
 fn access_log(c: &mut Criterion) {
     for (name, format) in [("json", LogFormat::Json), ("combined", LogFormat::Combined)] {
-        let (only, query) = (LogFilter::All, QueryInLog::Omitted);
-        let config = checked::AccessLog { path: Some("/dev/null".into()), only, query, format };
+        let (only, query, attempts) = (LogFilter::All, QueryInLog::Omitted, AttemptsInLog::Repeated);
+        let config = checked::AccessLog { path: Some("/dev/null".into()), only, query, attempts, format };
         let log = AccessLog::open(&config, &Metrics::new()).expect("/dev/null opens");
         let writer = log.writer();
         let record = record();
@@ -65,6 +65,7 @@ fn record() -> Record<'static> {
         service: Some("shop"),
         backend: Some("10.0.0.11:5000"),
         attempts: 1,
+        attempt_list: &[],
         upstream_status: Some(200),
         reason: None,
         tls_version: None,

@@ -23,6 +23,7 @@ use crate::control::by_hand::ByHand;
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
+use crate::control::pulse;
 use crate::control::reload::{self, Parts, Reloads};
 use crate::control::resolve::Resolver;
 use crate::lifecycle::clock;
@@ -238,6 +239,7 @@ impl App {
         let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
         tasks.spawn(outliers.run(self.store.clone()));
         tasks.spawn(reloads.run());
+        tasks.spawn(pulse::run(self.store.clone()));
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {

@@ -66,6 +66,9 @@ pub enum FailureKind {
     LoopDetected,
     /// No backend of the service can take the request.
     NoHealthyBackend,
+    /// Another attempt was due, and the service's retries have used up their budget. The status is that of the last
+    /// attempt; the row's own stands for an attempt without one.
+    RetryBudgetExhausted,
     /// The deadline of the whole request has passed.
     Deadline,
     /// Every backend is at `max_in_flight` and the queue is full.
@@ -107,7 +110,7 @@ const fn row(kind: FailureKind, reason: &'static str, fault: Fault, status: u16,
 
 /// The table of the design, a row per kind, in the order of the enum.
 #[rustfmt::skip]
-const TABLE: [Row; 26] = [
+const TABLE: [Row; 27] = [
     row(FailureKind::BadRequest, "bad_request", Fault::Client, 400, Retry::Never),
     row(FailureKind::NoRoute, "no_route", Fault::Client, 404, Retry::Never),
     row(FailureKind::MethodNotAllowed, "method_not_allowed", Fault::Client, 405, Retry::Never),
@@ -122,6 +125,7 @@ const TABLE: [Row; 26] = [
     row(FailureKind::UnsupportedVersion, "unsupported_version", Fault::Client, 505, Retry::Never),
     row(FailureKind::LoopDetected, "loop_detected", Fault::Client, 508, Retry::Never),
     row(FailureKind::NoHealthyBackend, "no_healthy_backend", Fault::Service, 503, Retry::AfterBackoff),
+    row(FailureKind::RetryBudgetExhausted, "retry_budget_exhausted", Fault::Service, 503, Retry::Never),
     row(FailureKind::Deadline, "deadline", Fault::Service, 504, Retry::Never),
     row(FailureKind::QueueFull, "queue_full", Fault::Us, 503, Retry::Never),
     row(FailureKind::QueueTimeout, "queue_timeout", Fault::Us, 503, Retry::Never),
@@ -193,6 +197,17 @@ impl ProxyError {
     /// A failure with the error that led to it.
     pub fn new(kind: FailureKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { kind, source: Some(source.into()) }
+    }
+}
+
+impl ProxyError {
+    /// The row that gives the status: the kind's own, or that of the last attempt if only the budget ended the attempts.
+    pub fn answered_as(&self) -> FailureKind {
+        let last = self.source.as_ref().and_then(|source| source.downcast_ref::<ProxyError>());
+        match (self.kind, last) {
+            (FailureKind::RetryBudgetExhausted, Some(last)) => last.kind,
+            (kind, _) => kind,
+        }
     }
 }
 

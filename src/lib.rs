@@ -20,10 +20,11 @@
 //!                      │   redirect?          answered here
 //!                      │   proxy::stack       the route's filters, if it has any: tower layers
 //!                      ▼
-//!                    proxy::forward      the core: one request, one backend
+//!                    proxy::forward      the core: one request, attempts until one answers
 //!                      │   proxy::outbound    hop-by-hop fields gone, forwarding fields ours, body read ahead
-//!                      │   balance            (pure) candidates → choice; runtime::queue if all are at their limit
-//!                      │   proxy::upstream    a pooled connection or a new one; proxy::retry replays a stale one
+//!                      │   proxy::place       balance (pure): candidates → choice; runtime::queue if all are at their limit
+//!                      │   proxy::delivery    a pooled connection or a new one, the request over it, the head back
+//!                      │   proxy::retry       (pure) what came → give up or try again; runtime::budget has to agree
 //!                      ▼
 //!                    the response head   http::headers cleans it, the client gets it
 //!                      │

@@ -107,6 +107,8 @@ pub struct AccessLog {
     pub only: LogFilter,
     /// Whether the query string is written. Off unless asked for: it often carries secrets.
     pub query: QueryInLog,
+    /// Of which requests the single attempts are listed.
+    pub attempts: AttemptsInLog,
     /// How a line is written.
     pub format: LogFormat,
 }
@@ -136,6 +138,15 @@ pub enum QueryInLog {
     Omitted,
     /// Path and query.
     Written,
+}
+
+/// Of which requests the access log lists the single attempts, as `attempt_list`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptsInLog {
+    /// Of those with more than one.
+    Repeated,
+    /// Of all, with the backends that the first attempt passed by.
+    All,
 }
 
 /// What SIGTERM does.

@@ -119,6 +119,8 @@ pub struct AccessLog {
     pub only: Option<Scalar<kind::LogFilter>>,
     /// Whether query strings are written; they often carry secrets. Default `false`.
     pub query: Option<Scalar<kind::Flag>>,
+    /// Of which requests the attempts are listed: `repeated` for those with more than one, or `all`. Default `repeated`.
+    pub attempts: Option<Scalar<kind::AttemptsInLog>>,
 }
 
 /// What SIGTERM does.

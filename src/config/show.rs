@@ -114,6 +114,13 @@ fn fill_access_log(log: &mut Switch<raw::AccessLog>, checked: &checked::AccessLo
         },
     );
     or(&mut log.query, checked.query == checked::QueryInLog::Written);
+    or(
+        &mut log.attempts,
+        match checked.attempts {
+            checked::AttemptsInLog::Repeated => "repeated",
+            checked::AttemptsInLog::All => "all",
+        },
+    );
 }
 
 fn fill_service(service: &mut raw::Service, checked: &checked::Service) {

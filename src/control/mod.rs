@@ -5,6 +5,7 @@ pub mod by_hand;
 pub mod health;
 pub mod history;
 pub mod outlier;
+pub mod pulse;
 pub mod reload;
 pub mod resolve;
 pub mod watch;

@@ -23,7 +23,7 @@ pub(super) const HOP_BY_HOP: [HeaderName; 7] =
 
 /// Fields that stay although `Connection` names them: who the client is and which request this is. S-14,
 /// CVE-2024-45410.
-pub const KEPT_THOUGH_NAMED: [&str; 12] = [
+pub const KEPT_THOUGH_NAMED: [&str; 13] = [
     "forwarded",
     "traceparent",
     "tracestate",
@@ -34,6 +34,7 @@ pub const KEPT_THOUGH_NAMED: [&str; 12] = [
     "x-forwarded-prefix",
     "x-forwarded-proto",
     "x-portway-reason",
+    "x-portway-timeout-ms",
     "x-real-ip",
     "x-request-id",
 ];
@@ -56,19 +57,20 @@ pub const REFUSED_IF_NAMED: [&str; 13] = [
     "trailer",
 ];
 
-/// Fields by which somebody in front says who the client is. A stranger loses them; the four that [`PeerHeaders`] sets
+/// Fields by which somebody in front says who the client is, or how long it waits. A stranger loses them; the four that [`PeerHeaders`] sets
 /// are overwritten there.
 ///
 /// Every field that begins with `x-forwarded` belongs to them as well.
 ///
 /// [`PeerHeaders`]: super::forwarded::PeerHeaders
-pub const IDENTITY: [&str; 9] = [
+pub const IDENTITY: [&str; 10] = [
     "forwarded",
     "l5d-client-id",
     "true-client-ip",
     "x-client-ip",
     "x-cluster-client-ip",
     "x-original-url",
+    "x-portway-timeout-ms",
     "x-real-ip",
     "x-request-id",
     "x-rewrite-url",

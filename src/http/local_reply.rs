@@ -86,8 +86,10 @@ fn weight(parameter: &[u8]) -> Option<u16> {
 /// One answer of ours.
 #[derive(Clone, Debug)]
 pub struct LocalReply<'a> {
-    /// Why.
+    /// What happened: the status and the sentence.
     pub kind: FailureKind,
+    /// Why that is the end of it, if there is more to say: the reason word instead of `kind`'s.
+    pub because: Option<FailureKind>,
     /// How it is written.
     pub format: Format,
     /// The id in the access log.
@@ -143,7 +145,7 @@ impl LocalReply<'_> {
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.insert(X_PORTWAY_REASON, HeaderValue::from_static(self.kind.reason()));
+        headers.insert(X_PORTWAY_REASON, HeaderValue::from_static(self.reason()));
         if let Ok(request_id) = HeaderValue::from_str(self.request_id) {
             headers.insert(X_REQUEST_ID, request_id);
         }
@@ -162,6 +164,10 @@ impl LocalReply<'_> {
         headers
     }
 
+    fn reason(&self) -> &'static str {
+        self.because.unwrap_or(self.kind).reason()
+    }
+
     fn body(&self) -> String {
         match self.format {
             Format::Html => self.html(),
@@ -172,7 +178,7 @@ impl LocalReply<'_> {
 
     fn json(&self) -> String {
         let status = self.kind.status_code();
-        let (reason, message) = (self.kind.reason(), self.message());
+        let (reason, message) = (self.reason(), self.message());
         let object = serde_json::json!({ "status": status, "reason": reason, "message": message, "request_id": self.request_id });
         format!("{object}\n")
     }
@@ -180,7 +186,7 @@ impl LocalReply<'_> {
     fn html(&self) -> String {
         let title = format!("{} {}", self.kind.status_code(), title(self.kind.status()));
         let (message, request_id) = (escape_html(&self.message()), escape_html(self.request_id));
-        let reason = self.kind.reason();
+        let reason = self.reason();
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
@@ -210,7 +216,9 @@ impl LocalReply<'_> {
             K::Overloaded => "There is too much to do right now. Please try again in a moment.",
             K::Draining => "This instance is shutting down. Please try again.",
             K::Internal => "Something went wrong on our side.",
-            K::NoHealthyBackend => return format!("No backend of {} is ready.", service()).into(),
+            K::RetryBudgetExhausted | K::NoHealthyBackend => {
+                return format!("No backend of {} is ready.", service()).into();
+            }
             K::Deadline => return format!("The time for this request to {} has run out.", service()).into(),
             K::QueueFull | K::QueueTimeout => {
                 return format!("All backends of {} are busy. Please try again in a moment.", service()).into();
@@ -254,6 +262,7 @@ pub fn closes_connection(kind: FailureKind) -> bool {
         | K::ExpectationFailed
         | K::LoopDetected
         | K::NoHealthyBackend
+        | K::RetryBudgetExhausted
         | K::Deadline
         | K::QueueFull
         | K::QueueTimeout
@@ -332,7 +341,7 @@ mod tests {
     use super::*;
 
     fn reply(kind: FailureKind, format: Format) -> LocalReply<'static> {
-        LocalReply { kind, format, request_id: "4bf92f35", service: Some("orders") }
+        LocalReply { kind, because: None, format, request_id: "4bf92f35", service: Some("orders") }
     }
 
     fn text(response: Response<Bytes>) -> String {
@@ -381,7 +390,8 @@ mod tests {
     #[test]
     fn what_came_from_outside_is_escaped() {
         let evil = "<script>\"'&\r\nx: y\0";
-        let reply = |format| LocalReply { kind: FailureKind::Deadline, format, request_id: evil, service: Some(evil) };
+        let service = Some(evil);
+        let reply = |format| LocalReply { request_id: evil, service, ..reply(FailureKind::Deadline, format) };
         let page = text(reply(Format::Html).response());
         assert!(!page.contains("<script>") && !page.contains('\r') && !page.contains('\0'), "{page}");
         let object: serde_json::Value = serde_json::from_str(&text(reply(Format::Json).response())).expect("JSON");
@@ -421,6 +431,17 @@ mod tests {
             }
         }
         assert!(reply(FailureKind::MethodNotAllowed, Format::Html).response().headers().contains_key(ALLOW));
+    }
+
+    #[test]
+    fn a_spent_budget_keeps_the_status_of_the_last_attempt() {
+        let kind = FailureKind::ConnectTimeout;
+        let because = Some(FailureKind::RetryBudgetExhausted);
+        let response = LocalReply { because, ..reply(kind, Format::Json) }.response();
+        assert_eq!(response.status(), kind.status());
+        assert_eq!(response.headers()[X_PORTWAY_REASON], "retry_budget_exhausted");
+        let object: serde_json::Value = serde_json::from_str(&text(response)).expect("JSON");
+        assert_eq!((object["reason"].as_str(), object["status"].as_u64()), (Some("retry_budget_exhausted"), Some(504)));
     }
 
     #[test]

@@ -9,5 +9,6 @@ pub mod head_guard;
 pub mod headers;
 pub mod leaving;
 pub mod local_reply;
+pub mod patience;
 pub mod survey;
 pub mod upgrade;

@@ -31,6 +31,8 @@ impl Survey {
     pub const TRACEPARENT: Survey = Survey(1 << 7);
     /// A field that claims an identity, in whatever spelling.
     pub const IDENTITY: Survey = Survey(1 << 8);
+    /// `x-portway-timeout-ms`.
+    pub const TIMEOUT: Survey = Survey(1 << 9);
 
     /// Looks at every name once.
     pub fn of(headers: &HeaderMap) -> Self {
@@ -54,6 +56,8 @@ impl Survey {
             "accept" | "content-type" => Self::WISHES,
             "x-request-id" => Self::REQUEST_ID,
             "traceparent" => Self::TRACEPARENT,
+            // A stranger's is taken away like any claim.
+            "x-portway-timeout-ms" => Self::TIMEOUT | Self::IDENTITY,
             other if is_suspect_identity(other) => Self::IDENTITY,
             _ => Self::default(),
         }

@@ -83,8 +83,14 @@ impl Attempt {
 
     /// The response is complete.
     pub(crate) fn complete(mut self, status: StatusCode, now: Moment) {
-        self.outcome = if status.is_server_error() { Outcome::ServerError } else { Outcome::Success };
+        self.outcome = Outcome::of(status);
         self.grade = self.answer;
+        self.ended = Some(now);
+    }
+
+    /// Another attempt of the same request answered first.
+    pub(crate) fn supersede(mut self, now: Moment) {
+        self.outcome = Outcome::Superseded;
         self.ended = Some(now);
     }
 

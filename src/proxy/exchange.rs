@@ -10,9 +10,11 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, StatusCode, Uri, Version};
 
-use crate::error::FailureKind;
+use crate::config::defaults;
+use crate::error::{FailureKind, ProxyError};
 use crate::http::forwarded::Trust;
 use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
+use crate::http::patience;
 use crate::http::survey::Survey;
 use crate::lifecycle::clock;
 use crate::proxy::activity::Phase;
@@ -20,7 +22,7 @@ use crate::proxy::connection::Connection;
 use crate::proxy::handler::ActiveRoute;
 use crate::runtime::backend::Backend;
 use crate::runtime::service::Service;
-use crate::telemetry::access_log::Record;
+use crate::telemetry::access_log::{AttemptRecord, Record};
 use crate::telemetry::metrics::Limit;
 use crate::telemetry::request_id::RequestId;
 use crate::telemetry::trace::TraceContext;
@@ -37,6 +39,10 @@ pub(crate) struct Exchange {
     pub(crate) fields: Survey,
     /// What the request was received as.
     pub(crate) version: Version,
+    /// How long a trusted peer still waits, if it says so.
+    peer_timeout: Option<Duration>,
+    /// When the whole request has to be over; the end of time until its route is known.
+    pub(crate) deadline: Moment,
     /// What a local reply is written for: `Accept` and `Content-Type` of the request.
     wishes: [Option<HeaderValue>; 2],
     /// Which client, by the rules of trust.
@@ -48,6 +54,8 @@ pub(crate) struct Exchange {
     /// Where the last attempt went, if somebody will read it.
     pub(crate) backend: Option<Arc<Backend>>,
     pub(crate) attempts: u32,
+    /// The attempts one by one, if the log lists them.
+    pub(crate) attempt_list: Vec<AttemptRecord>,
     /// How long it waited for a backend, for a connection, for the response head.
     pub(crate) waits: Waits,
     pub(crate) upstream_status: Option<StatusCode>,
@@ -127,6 +135,9 @@ impl Exchange {
         exchange.described = described;
         exchange.fields = fields;
         exchange.version = head.version;
+        if fields.has(Survey::TIMEOUT) && exchange.connection.peer_headers().trust() == Trust::Trusted {
+            exchange.peer_timeout = patience::timeout(headers);
+        }
         if fields.has(Survey::WISHES) {
             exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         }
@@ -151,11 +162,14 @@ impl Exchange {
             trace,
             fields: Survey::default(),
             version: Version::HTTP_11,
+            peer_timeout: None,
+            deadline: Moment(u64::MAX),
             wishes: [None, None],
             described: None,
             service: None,
             backend: None,
             attempts: 0,
+            attempt_list: Vec::new(),
             waits: Waits::default(),
             upstream_status: None,
             status: None,
@@ -168,8 +182,21 @@ impl Exchange {
     /// Its limits are known with its route.
     pub(crate) fn take_route(&mut self, route: &ActiveRoute) {
         let policy = &route.service.policy;
+        let timeout = self.peer_timeout.map_or(policy.timeout, |peer_timeout| peer_timeout.min(policy.timeout));
         self.service = Some(route.service.clone());
-        self.connection.activity.limit_request(self.started.after(policy.timeout), policy.timeouts.idle);
+        self.deadline = self.started.after(timeout);
+        self.connection.activity.limit_request(self.deadline, policy.timeouts.idle);
+    }
+
+    /// Whether somebody has chosen a time for it, so that the next hop ought to know: a trusted peer, or the file.
+    pub(crate) fn tells_deadline(&self) -> bool {
+        let chosen = |service: &Arc<Service>| service.policy.timeout != defaults::TIMEOUT;
+        self.fields.has(Survey::TIMEOUT) || self.service.as_ref().is_some_and(chosen)
+    }
+
+    /// Whether its attempts are listed even if the first one succeeds.
+    pub(crate) fn lists_all_attempts(&self) -> bool {
+        self.connection.worker.log.lists_all_attempts()
     }
 
     /// Whether it will stand in the access log.
@@ -188,10 +215,12 @@ impl Exchange {
     }
 
     /// The answer of ours for a failure, in the form that the client reads best.
-    pub(crate) fn local_reply(&self, kind: FailureKind) -> LocalReply<'_> {
+    pub(crate) fn local_reply(&self, error: &ProxyError) -> LocalReply<'_> {
         let wishes = WISHES.into_iter().zip(&self.wishes).filter_map(|(name, value)| Some((name, value.clone()?)));
+        let kind = error.answered_as();
         LocalReply {
             kind,
+            because: Some(error.kind).filter(|because| *because != kind),
             format: Format::preferred(&wishes.collect()),
             request_id: self.request_id.as_str(),
             service: self.service.as_ref().map(|service| service.name.as_str()),
@@ -263,6 +292,7 @@ impl Exchange {
             service: self.service.as_ref().map(|service| service.name.as_str()),
             backend: self.backend.as_ref().map(|backend| &*backend.name),
             attempts: self.attempts,
+            attempt_list: &self.attempt_list,
             upstream_status: self.upstream_status.map(|status| status.as_u16()),
             reason: self.reason,
             tls_version: None,

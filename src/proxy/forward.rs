@@ -1,33 +1,36 @@
 //! The core: one request becomes attempts at backends until one answers.
 //! It promises that a backend is taken only when the request is ready for it, and given back on every way out.
-//! It chooses no backend ([`balance`](crate::balance)), decides no retry ([`retry`]), writes no log.
+//! It chooses no backend ([`balance`](crate::balance)), decides no retry ([`retry`](crate::proxy::retry)), writes no log.
 
-use std::future::poll_fn;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, request, response};
-use http_body::Body as _;
+use http::{Method, Request, Response, request};
 use hyper::body::Incoming;
-use tokio::time::Instant;
 
 use crate::error::{FailureKind, ProxyError};
-use crate::http::framing::ResponseBody;
-use crate::http::leaving;
 use crate::lifecycle::clock;
+use crate::proxy::arrived::Arrived;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::body::ProxyBody;
+use crate::proxy::delivery::{Answer, Errand, Keep, Lost, Sent, Tell, Way};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::handler::ActiveRoute;
-use crate::proxy::inbound;
 use crate::proxy::outbound::{self, Outbound, Upgrade};
-use crate::proxy::relay::{Source, Start};
+use crate::proxy::place;
 use crate::proxy::request_body::RequestBody;
-use crate::proxy::retry::{self, Exposure, Failed, Replay, Verdict};
-use crate::proxy::tunnel::Tunnel;
-use crate::proxy::upstream::{Deadline, SendFailure, Upstream};
-use crate::runtime::group::{Unavailable, Wish};
+use crate::proxy::retry::{End, Exposure, Replay};
+use crate::runtime::backend::BackendId;
+use crate::runtime::group::{Stake, Wish};
 use crate::runtime::service::{Lease, Service};
-use crate::runtime::standing::Reason;
+use crate::telemetry::metrics::{Limit, Outcome};
+use crate::units::Moment;
+
+mod further;
+mod hedge;
+mod listing;
+
+use further::{Due, Grant};
+use listing::{Followed, Occasion};
 
 /// Forwards a request to its service and returns the head of the response; the body follows through the connection.
 pub(crate) async fn run(
@@ -36,234 +39,223 @@ pub(crate) async fn run(
     head: request::Parts,
     body: Incoming,
 ) -> Result<Response<ProxyBody>, ProxyError> {
-    let deadline = clock::instant_at(exchange.started.after(route.service.policy.timeout));
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
     let outbound = outbound::prepare(exchange, route, head, body).await?;
-    let lease = take_backend(exchange, &route.service, &outbound, deadline).await?;
-    if exchange.is_logged() {
-        exchange.backend = Some(lease.backend.clone());
-    }
-    exchange.attempts += 1;
-    // Without a wait since the head, now is still then: reading the clock costs as much as choosing the backend.
-    let began = if exchange.has_waited() { clock::now() } else { exchange.started };
-    exchange.connection.activity.enter_backend(lease.backend.id);
-    let attempt = Attempt::begin(lease, began);
-    Delivery { exchange, attempt, deadline }.run(outbound).await
-}
-
-/// Takes a place at a backend, waiting in line for it if every backend is at its limit.
-async fn take_backend(
-    exchange: &mut Exchange,
-    service: &Arc<Service>,
-    outbound: &Outbound,
-    deadline: Instant,
-) -> Result<Lease, ProxyError> {
-    let wish = Wish { now: exchange.started, key: outbound.key, tried: &[], stake: outbound.stake() };
-    if service.group.queue.is_empty() {
-        match service.acquire(&wish) {
-            Ok(lease) => return Ok(lease),
-            Err(Unavailable::Empty) => return Err(FailureKind::NoHealthyBackend.into()),
-            Err(Unavailable::Full) => {}
-        }
-    }
-    let lease = wait_in_line(service, &wish, deadline).await;
-    exchange.waits.queue = Some(clock::now().since(exchange.started));
-    lease
-}
-
-async fn wait_in_line(service: &Arc<Service>, wish: &Wish<'_>, deadline: Instant) -> Result<Lease, ProxyError> {
-    let Some(waiter) = service.group.queue.enter(service.policy.queue.size) else {
-        service.metrics.queue_was_full();
-        return Err(FailureKind::QueueFull.into());
-    };
-    let turn = async {
-        let first = waiter.first().await;
-        loop {
-            match service.acquire(wish) {
-                Ok(lease) => return Ok(lease),
-                Err(Unavailable::Empty) => return Err(FailureKind::NoHealthyBackend.into()),
-                Err(Unavailable::Full) => first.freed().await,
-            }
-        }
-    };
-    let patience = Instant::now() + service.policy.queue.timeout;
-    match tokio::time::timeout_at(patience.min(deadline), turn).await {
-        Ok(lease) => lease,
-        Err(_) if deadline <= patience => Err(FailureKind::Deadline.into()),
-        Err(_) => {
-            service.metrics.queue_timed_out();
-            Err(FailureKind::QueueTimeout.into())
-        }
+    let (service, stake) = (&route.service, outbound.stake());
+    let Outbound { mut request, upgrade, key } = outbound;
+    let method = request.method().clone();
+    let mut course = Course { exchange, service, method, upgrade, key, stake, trail: Trail::default() };
+    loop {
+        let attempt = course.begin().await?;
+        let (attempt, sent) = course.send(attempt, request).await;
+        request = match course.settle(attempt, sent).await {
+            Settled::Ends(answer) => return answer,
+            Settled::Again(same_request) => *same_request,
+        };
     }
 }
 
-/// A request in the hands of one backend.
-struct Delivery<'a> {
+/// One request on its way: what holds for all of its attempts.
+struct Course<'a> {
     exchange: &'a mut Exchange,
-    attempt: Attempt,
-    deadline: Instant,
+    service: &'a Arc<Service>,
+    method: Method,
+    upgrade: Upgrade,
+    key: Option<u64>,
+    stake: Stake,
+    trail: Trail,
 }
 
-impl Delivery<'_> {
-    /// Sends the request, once more on a fresh connection if the pooled one turns out to be stale.
-    async fn run(mut self, outbound: Outbound) -> Result<Response<ProxyBody>, ProxyError> {
-        let Outbound { mut request, upgrade, .. } = outbound;
-        let method = request.method().clone();
-        let mut pooled = self.pooled();
-        let mut replays = 0;
-        loop {
-            let mut upstream = match pooled.take() {
-                Some(upstream) => upstream,
-                None => match self.connect().await {
-                    Ok(upstream) => upstream,
-                    Err(error) => return Err(self.failed(error)),
-                },
-            };
-            let spare = request.body().replay();
-            let response_deadline = self.response_deadline(&request);
-            match upstream.send(request, &self.exchange.connection.timer, response_deadline).await {
-                Ok(response) => return self.answered(upstream, response, &method, upgrade).await,
-                Err(failure) => match again(failure, spare, replays, &method) {
-                    Ok(same_request) => request = same_request,
-                    Err(error) => return Err(self.failed(error)),
-                },
+/// What a request has met so far.
+#[derive(Default)]
+struct Trail {
+    /// Backends that have failed it.
+    tried: Vec<BackendId>,
+    /// Attempts so far that followed a failure, without those that followed a stale connection.
+    retries: u32,
+    stale: u32,
+    /// The retry that is about to begin.
+    due: Option<Due>,
+    /// What the last attempt failed with: the answer, if there will be no other.
+    failure: Option<ProxyError>,
+    /// What the log will say about the present attempt.
+    occasion: Occasion,
+}
+
+/// What follows an attempt.
+enum Settled {
+    /// Nothing: this is the answer.
+    Ends(Result<Response<ProxyBody>, ProxyError>),
+    /// Another one.
+    Again(Box<Request<RequestBody>>),
+}
+
+impl Course<'_> {
+    fn is_first(&self) -> bool {
+        self.exchange.attempts == 0 && self.trail.retries == 0
+    }
+
+    /// Takes a place at a backend for the next attempt.
+    async fn begin(&mut self) -> Result<Attempt, ProxyError> {
+        let lease = loop {
+            match self.take_place().await {
+                Ok(lease) => break lease,
+                Err(error) => self.wait_for_backend(error).await?,
             }
-            self.attempt.service().metrics.retried(FailureKind::StaleConnection);
-            replays += 1;
+        };
+        // Without a wait since the head, now is still then: reading the clock costs as much as choosing the backend.
+        let waited = self.exchange.has_waited() || !self.is_first();
+        let began = if waited { clock::now() } else { self.exchange.started };
+        if began >= self.exchange.deadline {
+            return Err(self.give_up(FailureKind::Deadline.into()));
         }
+        let due = self.trail.due.take();
+        if due.as_ref().is_some_and(|due| self.is_ruled_out(&lease, due)) {
+            return Err(self.give_up(FailureKind::NoHealthyBackend.into()));
+        }
+        self.note_begin(&lease, due, began);
+        Ok(Attempt::begin(lease, began))
     }
 
-    fn pooled(&self) -> Option<Box<Upstream>> {
-        let pools = &self.exchange.connection.worker.pools;
-        pools.take(self.attempt.backend(), &self.attempt.service().policy.keepalive, self.attempt.began)
-    }
-
-    async fn connect(&mut self) -> Result<Box<Upstream>, ProxyError> {
+    async fn take_place(&mut self) -> Result<Lease, ProxyError> {
+        let now = if self.is_first() { self.exchange.started } else { clock::now() };
+        let wish = Wish { now, key: self.key, tried: &self.trail.tried, stake: self.stake };
+        if let Some(lease) = place::take_now(self.service, &wish)? {
+            return Ok(lease);
+        }
         let began = clock::now();
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let timeout = self.attempt.service().policy.timeouts.connect.min(left);
-        let opened = Upstream::open(self.attempt.backend().clone(), timeout).await;
-        self.exchange.waits.connect = Some(clock::now().since(began));
-        if opened.is_err() {
-            // Its name may have moved to another address.
-            self.exchange.connection.worker.store.want_resolution();
-        }
-        opened
+        let lease = place::wait_in_line(self.service, &wish, self.exchange.deadline).await;
+        *self.exchange.waits.queue.get_or_insert_default() += clock::now().since(began);
+        lease
     }
 
-    /// The timeout of the response head begins when the request is sent; while a body is still coming from the client,
-    /// only the deadline of the whole request holds.
-    fn response_deadline(&mut self, request: &Request<RequestBody>) -> Deadline {
-        let policy = &self.attempt.service().policy;
-        let whole = self.exchange.started.after(policy.timeout);
-        let head = self.attempt.began.after(policy.timeouts.response);
-        let now = self.exchange.waits.connect.is_none().then_some(self.attempt.began);
+    /// No further attempt can begin: what the last one failed with is the answer.
+    fn give_up(&mut self, error: ProxyError) -> ProxyError {
+        if error.kind == FailureKind::Deadline && self.exchange.attempts == 0 {
+            self.exchange.connection.worker.metrics.limit_hit(Limit::Deadline);
+        }
+        self.trail.failure.take().unwrap_or(error)
+    }
+
+    /// Counted when it is sent, and not before.
+    fn note_begin(&mut self, lease: &Lease, due: Option<Due>, now: Moment) {
+        let exchange = &mut *self.exchange;
+        match due {
+            None => self.service.metrics.request_sent(),
+            Some(Due { reservation, cause, pause, .. }) => {
+                reservation.spend(now);
+                self.service.metrics.retried(cause);
+                self.trail.occasion = Occasion::of(cause.word(), pause);
+            }
+        }
+        exchange.attempts += 1;
+        exchange.connection.activity.enter_backend(lease.backend.id);
+        exchange.upstream_status = None;
+        if exchange.is_logged() {
+            exchange.backend = Some(lease.backend.clone());
+            if exchange.attempts > 1 || exchange.lists_all_attempts() {
+                self.trail.occasion.pass_by(self.service, &self.trail.tried);
+            }
+        }
+    }
+
+    async fn send(&mut self, mut attempt: Attempt, request: Request<RequestBody>) -> (Attempt, Sent) {
+        if let Some(delay) = self.hedge_delay(&request) {
+            return Box::pin(self.race(attempt, request, delay)).await;
+        }
         if matches!(request.body(), RequestBody::Streaming(_)) {
-            self.attempt.streams_body();
-        } else if head < whole {
-            return Deadline { at: head, kind: FailureKind::ResponseTimeout, now };
+            attempt.streams_body();
         }
-        Deadline { at: whole, kind: FailureKind::Deadline, now }
+        let way = if self.exchange.attempts > 1 { Way::Fresh } else { Way::Pooled };
+        let sent = self.errand().run(&attempt, way, request).await;
+        (attempt, sent)
     }
 
-    fn failed(self, error: ProxyError) -> ProxyError {
-        self.attempt.fail(error.kind);
-        error
+    fn errand(&self) -> Errand<'_> {
+        Errand {
+            connection: &self.exchange.connection,
+            request_id: self.exchange.request_id.as_str(),
+            deadline: self.exchange.deadline,
+            tell: self.tell(),
+            keep: self.keep(),
+        }
     }
 
-    /// Hands the response on; what is left of its body follows through the connection.
-    async fn answered(
-        mut self,
-        mut upstream: Box<Upstream>,
-        response: Response<Incoming>,
-        method: &Method,
-        upgrade: Upgrade,
-    ) -> Result<Response<ProxyBody>, ProxyError> {
-        let status = response.status();
+    fn tell(&self) -> Tell {
+        if self.exchange.tells_deadline() { Tell::Deadline } else { Tell::Nothing }
+    }
+
+    fn keep(&self) -> Keep {
+        let retries_answers = !self.service.policy.retries.when.statuses.is_empty();
+        if retries_answers && self.method.is_idempotent() { Keep::Copy } else { Keep::Nothing }
+    }
+
+    /// Records how an attempt went, and prepares the next one if there is to be one.
+    async fn settle(&mut self, attempt: Attempt, sent: Sent) -> Settled {
+        self.exchange.waits.connect = sent.connect;
+        match sent.outcome {
+            Ok(answer) => self.answered(attempt, answer).await,
+            Err(lost) => self.lost(attempt, lost).await,
+        }
+    }
+
+    async fn answered(&mut self, mut attempt: Attempt, mut answer: Answer) -> Settled {
+        let status = answer.response.status();
         let now = clock::now();
-        self.attempt.head_arrived(status, response.headers(), now);
+        attempt.head_arrived(status, answer.response.headers(), now);
         self.exchange.upstream_status = Some(status);
         self.exchange.waits.ttfb = Some(now.since(self.exchange.started));
-        let (mut head, incoming) = response.into_parts();
-        upstream.note_response(&head.headers);
-        if leaving::is_leaving(status, &head.headers) {
-            self.leave_alone();
-            head.headers.remove(leaving::DRAIN);
-        }
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return self.upgraded(upstream, head, upgrade).await;
-        }
-        let (allowed, cleaned) = match inbound::clean(&mut head, method) {
-            Ok(clean) => clean,
-            Err(kind) => return Err(self.failed(kind.into())),
+        let Some(end) = self.end_of(&mut attempt, &mut answer) else {
+            return self.hand_on(attempt, answer, now).await;
         };
-        if allowed == ResponseBody::Forbidden && !incoming.is_end_stream() {
-            self.attempt.complete(status, now); // its connection has bytes on it that belong to nobody, and is not kept
-            return Ok(Response::from_parts(head, ProxyBody::empty()));
-        }
-        let connection = &self.exchange.connection;
-        let source = Source { upstream, attempt: self.attempt, status, cleaned };
-        let body = match Start::of(source, incoming, connection, now) {
-            Start::Whole(bytes) => ProxyBody::whole(bytes),
-            Start::Broken(error) => return Err(error),
-            Start::Open(relay) => {
-                let length = relay.length();
-                connection.set_relay(relay);
-                ProxyBody::relayed(connection.clone(), length)
+        let exposure = if end == End::Leaving { Exposure::Unsent } else { Exposure::Sent };
+        match self.ask(&attempt, end, exposure, answer.replay()) {
+            Grant::Retry(due) => {
+                self.list(&attempt, Outcome::of(status), now, Followed::Yes);
+                attempt.complete(status, now);
+                match answer.into_request(&self.errand(), now) {
+                    Some(request) => self.pause(due, request).await,
+                    // Its head was too long to keep: the answer is gone, and what it said is said by us.
+                    None => Settled::Ends(Err(FailureKind::NoHealthyBackend.into())),
+                }
             }
-        };
-        Ok(Response::from_parts(head, body))
-    }
-
-    /// The backend asked to be left alone: it takes nothing more until control says otherwise.
-    #[cold]
-    fn leave_alone(&mut self) {
-        self.attempt.excuse();
-        if self.attempt.backend().standing.add(Reason::Leaving) {
-            self.exchange.connection.worker.store.note_change();
+            Grant::OverBudget => {
+                self.exchange.fail(FailureKind::RetryBudgetExhausted);
+                self.hand_on(attempt, answer, now).await
+            }
+            Grant::No => self.hand_on(attempt, answer, now).await,
         }
     }
 
-    /// Keeps the raw upstream connection for the tunnel that begins when the 101 is sent.
-    async fn upgraded(
-        self,
-        mut upstream: Box<Upstream>,
-        mut head: response::Parts,
-        upgrade: Upgrade,
-    ) -> Result<Response<ProxyBody>, ProxyError> {
-        if let Err(kind) = inbound::clean_upgrade(&mut head, upgrade) {
-            return Err(self.failed(kind.into()));
-        }
-        let Some((stream, early)) = poll_fn(|cx| upstream.poll_into_raw(cx)).await else {
-            return Err(self.failed(FailureKind::UpstreamReset.into()));
-        };
-        let tunnel = Tunnel { upstream: stream.into_stream(), early, attempt: self.attempt, exchange: None };
-        self.exchange.connection.set_tunnel(Box::new(tunnel));
-        Ok(Response::from_parts(head, ProxyBody::empty()))
+    async fn hand_on(&mut self, attempt: Attempt, answer: Answer, now: Moment) -> Settled {
+        self.list(&attempt, Outcome::of(answer.response.status()), now, Followed::No);
+        let arrived = Arrived { attempt, answer, now, method: &self.method, upgrade: self.upgrade };
+        Settled::Ends(arrived.hand_on(self.exchange).await)
     }
-}
 
-/// The same request once more, if it may be sent once more; else the failure.
-fn again(
-    failure: SendFailure,
-    spare: Option<RequestBody>,
-    replays: u32,
-    method: &Method,
-) -> Result<Request<RequestBody>, ProxyError> {
-    let SendFailure { error, unsent, sent_head } = failure;
-    let (exposure, whole) = match (&unsent, &sent_head) {
-        (Some(_), _) => (Exposure::Unsent, true),
-        (None, Some(_)) => (Exposure::Sent, spare.is_some()),
-        (None, None) => (Exposure::Answered, false),
-    };
-    let body = if whole { Replay::Possible } else { Replay::Impossible };
-    let verdict = retry::verdict(&Failed { kind: error.kind, exposure, body, replays }, method);
-    let same_request = match verdict {
-        Verdict::GiveUp => None,
-        Verdict::ReplayOnFreshConnection => match unsent {
-            Some(request) => Some(*request),
-            None => sent_head.zip(spare).and_then(|(head, body)| head.into_request(body)),
-        },
-    };
-    same_request.ok_or(error)
+    async fn lost(&mut self, attempt: Attempt, lost: Lost) -> Settled {
+        let Lost { error, exposure, request } = lost;
+        let replay = if request.is_some() { Replay::Possible } else { Replay::Impossible };
+        let grant = self.ask(&attempt, End::Failure(error.kind), exposure, replay);
+        let followed = if matches!(grant, Grant::Retry(_)) { Followed::Yes } else { Followed::No };
+        self.list(&attempt, Outcome::Failure(error.kind), clock::now(), followed);
+        attempt.fail(error.kind);
+        match (grant, request) {
+            (Grant::Retry(due), Some(request)) => {
+                self.trail.failure = Some(error);
+                self.pause(due, request).await
+            }
+            (Grant::OverBudget, _) => Settled::Ends(Err(ProxyError::new(FailureKind::RetryBudgetExhausted, error))),
+            _ => Settled::Ends(Err(error)),
+        }
+    }
+
+    async fn pause(&mut self, due: Due, request: Box<Request<RequestBody>>) -> Settled {
+        self.exchange.connection.activity.leave_backend();
+        if !due.pause.is_zero() {
+            tokio::time::sleep(due.pause).await;
+        }
+        self.trail.due = Some(due);
+        Settled::Again(request)
+    }
 }

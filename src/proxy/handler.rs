@@ -123,7 +123,7 @@ fn redirected(exchange: &Exchange, to: &Redirect, head: &Parts) -> Result<Respon
 fn local_reply(exchange: &mut Exchange, error: &ProxyError) -> Response<ProxyBody> {
     exchange.fail(error.kind);
     tracing::debug!(request_id = %exchange.request_id, reason = %error, source = ?error.source, "local reply");
-    exchange.local_reply(error.kind).response().map(ProxyBody::whole)
+    exchange.local_reply(error).response().map(ProxyBody::whole)
 }
 
 /// Notes what goes down, and lets the exchange end with the body.

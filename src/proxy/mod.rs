@@ -3,11 +3,13 @@
 //! It never touches `control`: both meet in `runtime`.
 
 pub(crate) mod activity;
+pub(crate) mod arrived;
 pub(crate) mod attempt;
 pub(crate) mod body;
 pub(crate) mod capacity;
 pub(crate) mod client_stream;
 pub(crate) mod connection;
+pub(crate) mod delivery;
 pub(crate) mod exchange;
 pub(crate) mod expect;
 pub(crate) mod forward;
@@ -16,6 +18,7 @@ pub(crate) mod handoff;
 pub(crate) mod inbound;
 pub(crate) mod listening;
 pub(crate) mod outbound;
+pub(crate) mod place;
 pub(crate) mod refusal;
 pub(crate) mod relay;
 pub(crate) mod request_body;

@@ -24,7 +24,7 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 /// Answers a refused or overdue head, leaves its record, and closes.
 pub(crate) async fn answer(mut stream: Stream, connection: &Arc<Connection>, kind: FailureKind) {
     let mut exchange = Exchange::refused(connection, kind);
-    let reply = exchange.local_reply(kind).raw_bytes(SystemTime::now());
+    let reply = exchange.local_reply(&kind.into()).raw_bytes(SystemTime::now());
     let head_len = memchr::memmem::find(&reply, b"\r\n\r\n").map_or(reply.len(), |end| end + 4);
     exchange.bytes_out = (reply.len() - head_len) as u64;
     drop(exchange);
@@ -55,7 +55,8 @@ pub(crate) async fn linger(mut stream: Stream) {
 pub(crate) fn turn_away(stream: &Stream, kind: FailureKind) {
     // One try: a fresh socket has room for a few hundred bytes, and a client we cannot take gets no more of our time.
     let request_id = RequestId::random();
-    let reply = LocalReply { kind, format: Format::Html, request_id: request_id.as_str(), service: None };
+    let (format, request_id) = (Format::Html, request_id.as_str());
+    let reply = LocalReply { kind, because: None, format, request_id, service: None };
     let _ = stream.try_write(&reply.raw_bytes(SystemTime::now()));
     // Its request is read away, so that closing does not reset the connection before the answer was read.
     let mut scratch = [0_u8; 4096];

@@ -24,8 +24,9 @@ use crate::error::{FailureKind, ProxyError};
 use crate::lifecycle::clock;
 use crate::net::dial::dial;
 use crate::proxy::request_body::RequestBody;
+use crate::proxy::retry::Exposure;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream_stream::{SentHead, UpstreamStream};
+use crate::proxy::upstream_stream::{Progress, SentHead, UpstreamStream};
 use crate::runtime::backend::{Backend, BackendId};
 use crate::units::Moment;
 
@@ -97,10 +98,12 @@ impl Driver {
 pub(crate) struct SendFailure {
     /// What to tell.
     pub(crate) error: ProxyError,
-    /// The request, if not one byte of it was taken by the connection.
+    /// The request, if hyper has not looked at it.
     pub(crate) unsent: Option<Box<Request<RequestBody>>>,
-    /// The head that was written, if nothing came back: all that a replay needs besides the body.
-    pub(crate) sent_head: Option<SentHead>,
+    /// The head that was written, or should have been: all that a replay needs besides the body.
+    pub(crate) head: Option<SentHead>,
+    /// How much of the request the backend may have seen.
+    pub(crate) exposure: Exposure,
 }
 
 impl Upstream {
@@ -179,19 +182,37 @@ impl Upstream {
                 let unsent = failure.take_message().map(Box::new);
                 Err(self.failure(failure.into_error(), unsent))
             }
-            None => Err(SendFailure { error: deadline.kind.into(), unsent: None, sent_head: None }),
+            None => {
+                let head = self.take_progress().and_then(Progress::into_head);
+                Err(SendFailure { error: deadline.kind.into(), unsent: None, head, exposure: Exposure::Sent })
+            }
         }
     }
 
     fn failure(&mut self, error: hyper::Error, unsent: Option<Box<Request<RequestBody>>>) -> SendFailure {
-        let raw = std::mem::replace(&mut self.driver, Driver::Gone).into_raw();
-        let sent_head = raw.and_then(|(stream, _)| stream.into_unanswered_head());
-        let untouched = unsent.is_some() || sent_head.is_some();
+        let progress = self.take_progress();
+        let exposure = match &progress {
+            Some(Progress::Refused(_)) => Exposure::Unsent,
+            _ if unsent.is_some() => Exposure::Unsent,
+            _ => Exposure::Sent,
+        };
+        let untouched = exposure == Exposure::Unsent || matches!(progress, Some(Progress::Unanswered(_)));
         let kind = match kind_of(&error) {
             FailureKind::UpstreamReset if self.is_reused() && untouched => FailureKind::StaleConnection,
             kind => kind,
         };
-        SendFailure { error: ProxyError::new(kind, error), unsent, sent_head }
+        let head = progress.and_then(Progress::into_head);
+        SendFailure { error: ProxyError::new(kind, error), unsent, head, exposure }
+    }
+
+    fn take_progress(&mut self) -> Option<Progress> {
+        let raw = std::mem::replace(&mut self.driver, Driver::Gone).into_raw();
+        raw.map(|(stream, _)| stream.into_progress())
+    }
+
+    /// Closes it, and gives the head of the request that was sent last.
+    pub(crate) fn into_sent_head(mut self) -> Option<SentHead> {
+        self.take_progress().and_then(Progress::into_head)
     }
 
     /// Takes the connection apart once hyper has let go of it after a 101.

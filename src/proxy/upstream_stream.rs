@@ -1,6 +1,6 @@
-//! The upstream socket as hyper sees it. It remembers the head of the last request until something is read.
-//! It promises that a head which is handed back was the last thing written, with nothing read since: the one case in
-//! which a request can be sent again as it was. Keeping the bytes costs a copy of some hundred bytes per request; a clone of
+//! The upstream socket as hyper sees it. It remembers the head of the last request.
+//! It promises to say how far that request came: refused by the socket, written and unanswered, or answered. Whose head it
+//! is shows its request id: [`SentHead::into_request`] gives no other. Keeping the bytes costs a copy of some hundred bytes per request; a clone of
 //! the header map would cost two allocations and a reference count for each field.
 
 use std::io::{self, IoSlice};
@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::http::local_reply::X_REQUEST_ID;
 use crate::net::stream::Stream;
 
 /// Longer heads are not remembered, so their requests are not replayed.
@@ -26,15 +27,38 @@ pub(crate) struct UpstreamStream {
 enum Last {
     /// Nothing yet, or something was read: the next write begins a head.
     Read,
+    /// The socket took nothing of a head.
+    Refused,
     /// A head was written whole, and perhaps some of its body.
     Head,
     /// A head was written in part, or is too long to keep.
     Unkept,
 }
 
-/// The bytes of a request head that nobody answered.
+/// The bytes of a request head that was written.
 #[derive(Debug)]
 pub(crate) struct SentHead(Vec<u8>);
+
+/// How far the last request came.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// The socket took nothing of it.
+    Refused(SentHead),
+    /// It was written, and nothing was read since; `None` if its head was not kept.
+    Unanswered(Option<SentHead>),
+    /// Something was read since.
+    Answered(SentHead),
+}
+
+impl Progress {
+    /// The head, if it was kept.
+    pub(crate) fn into_head(self) -> Option<SentHead> {
+        match self {
+            Progress::Refused(head) | Progress::Answered(head) => Some(head),
+            Progress::Unanswered(head) => head,
+        }
+    }
+}
 
 impl UpstreamStream {
     pub(crate) fn new(stream: Stream) -> Self {
@@ -45,30 +69,48 @@ impl UpstreamStream {
         self.stream
     }
 
-    /// The head of the last request, if nothing was read since it was written.
-    pub(crate) fn into_unanswered_head(self) -> Option<SentHead> {
-        (self.last == Last::Head).then_some(SentHead(self.head))
+    /// How far the last request came.
+    pub(crate) fn into_progress(self) -> Progress {
+        let head = SentHead(self.head);
+        match self.last {
+            Last::Read => Progress::Answered(head),
+            Last::Refused => Progress::Refused(head),
+            Last::Head => Progress::Unanswered(Some(head)),
+            Last::Unkept => Progress::Unanswered(None),
+        }
     }
 
     /// `first` is the slice that a write began with, `written` what the socket took of everything.
     fn note_write(&mut self, first: &[u8], written: &Poll<io::Result<usize>>) {
-        let Poll::Ready(Ok(written)) = written else { return };
+        let Poll::Ready(written) = written else { return };
         if self.last != Last::Read {
             return;
         }
         // hyper writes the head as one slice of its own, in front of the body.
-        self.last = Last::Unkept;
-        if *written >= first.len() && first.len() <= HEAD_BYTES_MAX {
+        self.last = match written {
+            Err(_) => Last::Refused,
+            Ok(written) if *written >= first.len() && first.len() <= HEAD_BYTES_MAX => Last::Head,
+            Ok(_) => Last::Unkept,
+        };
+        if self.last != Last::Unkept {
             self.head.clear();
             self.head.extend_from_slice(first);
-            self.last = Last::Head;
         }
     }
 }
 
 impl SentHead {
-    /// The request that these bytes are. `None` for anything that we would not have written.
-    pub(crate) fn into_request<B>(self, body: B) -> Option<Request<B>> {
+    /// The request that these bytes are, if it is the one called `id`. `None` for anything that we would not have written.
+    ///
+    /// A backend that answers before it has read a body makes what follows look like a head, and a connection may fail
+    /// before the next head is written: only the id, which each request of ours carries, tells whose bytes these are.
+    pub(crate) fn into_request<B>(self, id: &str, body: B) -> Option<Request<B>> {
+        let request = self.parse(body)?;
+        let has_id = request.headers().get(X_REQUEST_ID).is_some_and(|value| value.as_bytes() == id.as_bytes());
+        has_id.then_some(request)
+    }
+
+    fn parse<B>(self, body: B) -> Option<Request<B>> {
         let text = self.0.strip_suffix(b"\r\n\r\n")?;
         let mut lines = text.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
         let mut words = lines.next()?.splitn(3, |byte| *byte == b' ');
@@ -133,10 +175,14 @@ impl AsyncWrite for UpstreamStream {
 mod tests {
     use super::*;
 
+    fn sent(text: &str) -> SentHead {
+        SentHead(text.as_bytes().to_vec())
+    }
+
     #[test]
     fn a_sent_head_becomes_the_request_it_was() {
-        let head = SentHead(b"GET /a?b=1 HTTP/1.1\r\nhost: x\r\nx-a: 1\r\nx-a: 2\r\n\r\n".to_vec());
-        let request = head.into_request(()).unwrap();
+        let head = sent("GET /a?b=1 HTTP/1.1\r\nhost: x\r\nx-a: 1\r\nx-request-id: 7\r\nx-a: 2\r\n\r\n");
+        let request = head.into_request("7", ()).unwrap();
         assert_eq!((request.method(), request.uri().to_string()), (&Method::GET, "/a?b=1".into()));
         let values: Vec<_> = request.headers().get_all("x-a").iter().collect();
         assert_eq!((values.len(), request.headers()["host"].to_str().unwrap()), (2, "x"));
@@ -144,7 +190,14 @@ mod tests {
 
     #[test]
     fn half_a_head_is_no_request() {
-        assert!(SentHead(b"GET / HTTP/1.1\r\nhost: x\r\n".to_vec()).into_request(()).is_none());
-        assert!(SentHead(b"\r\n\r\n".to_vec()).into_request(()).is_none());
+        assert!(sent("GET / HTTP/1.1\r\nx-request-id: 7\r\n").into_request("7", ()).is_none());
+        assert!(sent("\r\n\r\n").into_request("7", ()).is_none());
+    }
+
+    #[test]
+    fn the_head_of_another_request_is_not_sent_again() {
+        for other in ["GET / HTTP/1.1\r\nx-request-id: 8\r\n\r\n", "DELETE /all HTTP/1.1\r\nhost: x\r\n\r\n"] {
+            assert!(sent(other).into_request("7", ()).is_none(), "{other}");
+        }
     }
 }

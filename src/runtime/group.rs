@@ -12,8 +12,10 @@ use crate::balance::{self, Admission, Candidate, Choice, Picker};
 use crate::config::checked::Balance;
 use crate::lifecycle::clock;
 use crate::runtime::backend::{Backend, BackendId};
+use crate::runtime::budget::Budget;
 use crate::runtime::queue::Queue;
 use crate::runtime::standing::{Admits, Reason};
+use crate::runtime::tempo::Tempo;
 use crate::units::{HostPort, Moment, Weight};
 
 /// The members of a service and its waiting line.
@@ -21,6 +23,10 @@ use crate::units::{HostPort, Moment, Weight};
 pub struct Group {
     /// Requests that wait for a backend below its limit.
     pub queue: Queue,
+    /// What retries may still cost.
+    pub budget: Arc<Budget>,
+    /// How fast the service lately is.
+    pub tempo: Tempo,
     members: ArcSwap<BackendSet>,
     /// A [`Trials`]: read by each request, written when a probation begins or ends.
     trials: AtomicU8,
@@ -163,6 +169,8 @@ impl Group {
         let empty = BackendSet { picker, members: vec![], unresolved: vec![] };
         Arc::new(Self {
             queue: Queue::default(),
+            budget: Arc::default(),
+            tempo: Tempo::default(),
             members: ArcSwap::from_pointee(empty),
             trials: AtomicU8::new(Trials::None as u8),
             was_complete: AtomicBool::new(false),
@@ -211,6 +219,30 @@ impl Group {
         for (backend, _) in backends.iter().filter(|(backend, _)| is_new(backend)) {
             backend.standing.begin_ramp(now);
         }
+    }
+
+    /// Whether a backend that is not among `tried` could take a request, without bending the rules for it.
+    pub fn has_other(&self, tried: &[BackendId]) -> bool {
+        let set = self.members.load();
+        let sound = set.members.iter().any(|member| member.is_admitted(Admission::Sound));
+        let admission = if sound { Admission::Sound } else { Admission::Doubtful };
+        let is_other = |member: &Member| !tried.contains(&member.backend.id) && member.is_available(admission);
+        set.members.iter().any(is_other)
+    }
+
+    /// Backends that a request passes by which has `tried` some, each with the reason; at most `n_max`.
+    pub fn passed_by(&self, tried: &[BackendId], n_max: usize) -> Vec<(Arc<str>, &'static str)> {
+        let set = self.members.load();
+        let passed = set.members.iter().filter_map(|member| {
+            let why = match member.backend.standing.why_not() {
+                Some(reason) => reason.word(),
+                None if tried.contains(&member.backend.id) => "tried",
+                None if member.backend.in_flight() >= member.limit => "full",
+                None => return None,
+            };
+            Some((member.backend.name.clone(), why))
+        });
+        passed.take(n_max).collect()
     }
 
     /// Takes a place at the backend that the picker chooses.

@@ -3,6 +3,7 @@
 //! It does no I/O, spawns nothing and knows neither hyper nor the filters.
 
 pub mod backend;
+pub mod budget;
 pub mod conduct;
 pub mod group;
 pub mod leaving;
@@ -14,3 +15,4 @@ pub mod service;
 pub mod snapshot;
 pub mod standing;
 pub mod store;
+pub mod tempo;

@@ -30,8 +30,31 @@ pub enum Reason {
 }
 
 impl Reason {
+    const ALL: [Reason; 7] = [
+        Reason::Unhealthy,
+        Reason::Ejected,
+        Reason::Probation,
+        Reason::Leaving,
+        Reason::Drained,
+        Reason::Ramping,
+        Reason::OnTrial,
+    ];
+
     const fn bit(self) -> u32 {
         self as u32
+    }
+
+    /// The word for it, in logs and on the command line.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Reason::Unhealthy => "unhealthy",
+            Reason::Ejected => "ejected",
+            Reason::Probation => "probation",
+            Reason::Leaving => "leaving",
+            Reason::Drained => "drained",
+            Reason::Ramping => "ramping",
+            Reason::OnTrial => "on_trial",
+        }
     }
 }
 
@@ -98,6 +121,12 @@ impl Standing {
         }
     }
 
+    /// Why it takes no request that could go elsewhere, if it does not: the strongest reason.
+    pub fn why_not(&self) -> Option<Reason> {
+        let speaks_against = |reason: &Reason| *reason != Reason::Ramping && self.has(*reason);
+        Reason::ALL.into_iter().filter(speaks_against).last()
+    }
+
     /// Its share of a full one in 1/1024, at `now`, on a ramp of length `slow_start`.
     ///
     /// Envoy's form with aggression 1: linear in time, never below a tenth, so that a quiet service warms up too.
@@ -116,16 +145,7 @@ impl Standing {
 
 impl fmt::Debug for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let all = [
-            Reason::Unhealthy,
-            Reason::Ejected,
-            Reason::Probation,
-            Reason::Leaving,
-            Reason::Drained,
-            Reason::Ramping,
-            Reason::OnTrial,
-        ];
-        f.debug_set().entries(all.into_iter().filter(|reason| self.has(*reason))).finish()
+        f.debug_set().entries(Reason::ALL.into_iter().filter(|reason| self.has(*reason))).finish()
     }
 }
 

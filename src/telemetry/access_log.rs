@@ -4,15 +4,15 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use self::line::Line;
 use self::sink::Sink;
-use crate::config::checked::{self, LogFilter};
+use crate::config::checked::{self, AttemptsInLog, LogFilter};
 use crate::error::FailureKind;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Outcome};
 use crate::units::{ByteSize, Moment};
 
 mod line;
@@ -68,6 +68,8 @@ pub struct Record<'a> {
     pub backend: Option<&'a str>,
     /// How many attempts there were; 0 for a local reply.
     pub attempts: u32,
+    /// One by one, where somebody wants to know; only JSON has a place for it.
+    pub attempt_list: &'a [AttemptRecord],
     /// What the backend answered.
     pub upstream_status: Option<u16>,
     /// Why Portway answered itself, or gave up.
@@ -78,6 +80,27 @@ pub struct Record<'a> {
     pub user_agent: Option<&'a [u8]>,
     /// As the client sent it; only the combined format has a place for it.
     pub referer: Option<&'a [u8]>,
+}
+
+/// What the log says about one attempt.
+#[derive(Clone, Debug)]
+pub struct AttemptRecord {
+    /// Where it went.
+    pub backend: Arc<str>,
+    /// Why it was made: what ended the one before, or `hedge`. `None` for the first.
+    pub because: Option<&'static str>,
+    /// Waited before it: back-off.
+    pub pause: Duration,
+    /// Waited for a connection; `None` if a pooled one was taken.
+    pub connect: Option<Duration>,
+    /// From its beginning to the response head, or to its end without one.
+    pub duration: Duration,
+    /// What the backend answered.
+    pub status: Option<u16>,
+    /// What became of it: a word of [`Outcome`].
+    pub outcome: Outcome,
+    /// Backends that were not asked, with the reasons.
+    pub skipped: Vec<(Arc<str>, &'static str)>,
 }
 
 impl Record<'_> {
@@ -157,7 +180,7 @@ impl AccessLog {
     /// A writer for one worker.
     pub fn writer(&self) -> Writer {
         let target = lock(&self.target).clone();
-        let buffered = Arc::new(Buffered { mode: AtomicU8::new(Mode::Off as u8), pending: Mutex::default() });
+        let buffered = Arc::new(Buffered::default());
         buffered.redirect(&target);
         let mut writers = lock(&self.writers);
         writers.retain(|writer| writer.strong_count() > 0);
@@ -203,7 +226,7 @@ impl Drop for AccessLog {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 enum Mode {
-    Off,
+    Off = 0,
     Errors,
     All,
 }
@@ -217,6 +240,11 @@ impl Writer {
     #[inline]
     pub fn is_on(&self) -> bool {
         self.0.mode.load(Relaxed) != Mode::Off as u8
+    }
+
+    /// Whether the attempts of every request are to be listed.
+    pub fn lists_all_attempts(&self) -> bool {
+        self.0.lists_all_attempts.load(Relaxed)
     }
 
     /// Adds the line of one request.
@@ -250,10 +278,11 @@ impl Writer {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Buffered {
-    /// A [`Mode`].
+    /// A [`Mode`]; off to begin with.
     mode: AtomicU8,
+    lists_all_attempts: AtomicBool,
     pending: Mutex<Pending>,
 }
 
@@ -293,6 +322,8 @@ impl Buffered {
         // Whoever writes no log holds no memory for it.
         let capacity = if mode == Mode::Off { 0 } else { CHUNK_BYTES.as_usize() };
         pending.bytes = Vec::with_capacity(capacity);
+        let lists_all = target.config.as_ref().is_some_and(|config| config.attempts == AttemptsInLog::All);
+        self.lists_all_attempts.store(lists_all, Relaxed);
         self.mode.store(mode as u8, Relaxed);
     }
 }
@@ -329,7 +360,8 @@ mod tests {
 
         fn log(&self, only: LogFilter) -> AccessLog {
             let (path, query) = (Some(self.0.join("access.log")), QueryInLog::Omitted);
-            let config = checked::AccessLog { path, only, query, format: LogFormat::Json };
+            let attempts = AttemptsInLog::Repeated;
+            let config = checked::AccessLog { path, only, query, attempts, format: LogFormat::Json };
             AccessLog::open(&config, &Metrics::new()).unwrap()
         }
 
@@ -365,6 +397,7 @@ mod tests {
             service: None,
             backend: None,
             attempts: 0,
+            attempt_list: &[],
             upstream_status: None,
             reason: None,
             tls_version: None,

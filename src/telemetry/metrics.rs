@@ -16,7 +16,7 @@ use metrics::{Counter, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
 pub use self::handles::{BackendMetrics, BackendReading, ListenerMetrics, ServiceMetrics, ServiceReading};
-pub use self::words::{EjectionCause, Gauge, Limit, Outcome, ProbeResult};
+pub use self::words::{EjectionCause, Gauge, Limit, Outcome, ProbeResult, RetryCause};
 
 use self::handles::CODE_CLASSES;
 use super::exposition::{Family, Kind};
@@ -173,7 +173,7 @@ impl Metrics {
         families.concat()
     }
 
-    fn service_families(&self) -> [Family; 6] {
+    fn service_families(&self) -> [Family; 8] {
         let mut requests =
             Family::new(Kind::Counter, "portway_requests_total", "Requests that ended, by status class.");
         let mut duration = Family::new(
@@ -188,6 +188,9 @@ impl Metrics {
         let mut probes = Family::new(Kind::Counter, "portway_probes_total", "Health probes that ended, by result.");
         let mut ejections =
             Family::new(Kind::Counter, "portway_ejections_total", "Backends taken out because of their answers.");
+        let mut hedges = Family::new(Kind::Counter, "portway_hedges_total", "Second attempts beside a slow first.");
+        let mut won =
+            Family::new(Kind::Counter, "portway_hedges_won_total", "Second attempts that answered before the first.");
         let mut services = lock(&self.services);
         let named = services.map.iter().map(|(name, service)| (name.as_str(), service));
         for (name, service) in named.chain([(UNROUTED, &self.unrouted)]) {
@@ -198,8 +201,13 @@ impl Metrics {
             duration.histogram(&[("service", name)], &read.duration);
             overflow.sample(&[("service", name), ("reason", FailureKind::QueueFull.reason())], read.queue_full);
             overflow.sample(&[("service", name), ("reason", FailureKind::QueueTimeout.reason())], read.queue_timeout);
-            for (kind, n) in FailureKind::all().zip(read.retries).filter(|(_, n)| *n > 0) {
-                retries.sample(&[("service", name), ("reason", kind.reason())], n);
+            for (cause, n) in RetryCause::all().zip(read.retries).filter(|(_, n)| *n > 0) {
+                retries.sample(&[("service", name), ("reason", cause.word())], n);
+            }
+            for (family, n) in [(&mut hedges, read.hedges), (&mut won, read.hedges_won)] {
+                if n > 0 {
+                    family.sample(&[("service", name)], n);
+                }
             }
             for (result, n) in ProbeResult::ALL.iter().zip(read.probes).filter(|(_, n)| *n > 0) {
                 probes.sample(&[("service", name), ("result", result.word())], n);
@@ -209,7 +217,7 @@ impl Metrics {
             }
         }
         services.forget_unless(is_held);
-        [requests, duration, retries, overflow, probes, ejections]
+        [requests, duration, retries, overflow, probes, ejections, hedges, won]
     }
 
     fn backend_families(&self) -> [Family; 2] {
@@ -358,6 +366,9 @@ mod tests {
         service.request_ended(200, Duration::from_millis(2));
         service.request_ended(499, Duration::from_millis(2));
         service.retried(FailureKind::StaleConnection);
+        service.retried(RetryCause::Status);
+        service.hedged();
+        service.hedge_won();
         service.queue_was_full();
         let backend = metrics.backend(&web(), "10.0.0.1:5000");
         backend.attempt_ended(Outcome::Success, Duration::from_millis(1));
@@ -380,6 +391,9 @@ mod tests {
             "portway_backend_duration_seconds_count{service=\"web\",backend=\"10.0.0.1:5000\"} 2",
             "portway_backend_in_flight{service=\"web\",backend=\"10.0.0.1:5000\"} 1",
             "portway_retries_total{service=\"web\",reason=\"stale_connection\"} 1",
+            "portway_retries_total{service=\"web\",reason=\"status\"} 1",
+            "portway_hedges_total{service=\"web\"} 1",
+            "portway_hedges_won_total{service=\"web\"} 1",
             "portway_queue_overflow_total{service=\"web\",reason=\"queue_full\"} 1",
             "portway_queue_length{service=\"web\"} 2",
             "portway_local_replies_total{reason=\"no_route\"} 1",

@@ -26,6 +26,7 @@ mod paths;
 mod queue;
 mod reload;
 mod responses;
+mod retries;
 mod slow;
 mod smuggling;
 mod upgrade;

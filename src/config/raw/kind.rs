@@ -81,6 +81,9 @@ pub enum LogFormat {}
 /// Which requests are logged.
 pub enum LogFilter {}
 
+/// Of which requests the attempts are listed.
+pub enum AttemptsInLog {}
+
 /// A balancing algorithm.
 pub enum Balance {}
 
@@ -221,6 +224,11 @@ impl Kind for LogFormat {
 impl Kind for LogFilter {
     const EXPECTED: &'static str = "all or errors";
     const WORDS: &'static [&'static str] = &["all", "errors"];
+}
+
+impl Kind for AttemptsInLog {
+    const EXPECTED: &'static str = "repeated or all";
+    const WORDS: &'static [&'static str] = &["repeated", "all"];
 }
 
 impl Kind for Balance {

@@ -134,6 +134,7 @@ impl Decode for AccessLog {
             path: keys.get("path"),
             only: keys.get("only"),
             query: keys.get("query"),
+            attempts: keys.get("attempts"),
         })
     }
 }

@@ -121,6 +121,7 @@ fn access_log(raw: Option<&Switch<raw::AccessLog>>, check: &mut Check<'_>) -> Op
     };
     let formats = [("json", checked::LogFormat::Json), ("combined", checked::LogFormat::Combined)];
     let filters = [("all", checked::LogFilter::All), ("errors", checked::LogFilter::Errors)];
+    let attempts = [("repeated", checked::AttemptsInLog::Repeated), ("all", checked::AttemptsInLog::All)];
     if let Some(path) = raw.path.as_ref().filter(|path| path.value().is_empty()) {
         check.error(path.span(), "the path of the access log is empty", "write a file, or stdout");
     }
@@ -131,6 +132,7 @@ fn access_log(raw: Option<&Switch<raw::AccessLog>>, check: &mut Check<'_>) -> Op
             true => checked::QueryInLog::Written,
             false => checked::QueryInLog::Omitted,
         },
+        attempts: check.word(&raw.attempts, &attempts),
         format: check.word(&raw.format, &formats),
     })
 }

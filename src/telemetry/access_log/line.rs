@@ -6,7 +6,7 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{Record, VALUE_BYTES_MAX};
+use super::{AttemptRecord, Record, VALUE_BYTES_MAX};
 use crate::config::checked::{LogFormat, QueryInLog};
 
 /// How this log writes its lines, and the time stamp of the present second.
@@ -66,6 +66,7 @@ impl Line {
         json_text(out, b",\"service\":\"", record.service.map(str::as_bytes));
         json_text(out, b",\"backend\":\"", record.backend.map(str::as_bytes));
         json_number(out, b",\"attempts\":", Some(record.attempts));
+        push_attempts(out, record.attempt_list);
         json_number(out, b",\"upstream_status\":", record.upstream_status);
         json_text(out, b",\"reason\":\"", record.reason.map(|kind| kind.reason().as_bytes()));
         json_text(out, b",\"tls_version\":\"", record.tls_version.map(str::as_bytes));
@@ -129,6 +130,33 @@ impl Stamp {
             self.second = Some(at_unix.as_secs());
         }
         self.text.as_bytes()
+    }
+}
+
+/// `,"attempt_list":[{…},…]`, if there is one. Its words are ours, and addresses are plain ASCII.
+fn push_attempts(out: &mut Vec<u8>, attempts: &[AttemptRecord]) {
+    for (idx, attempt) in attempts.iter().enumerate() {
+        out.extend_from_slice(if idx == 0 { b",\"attempt_list\":[" } else { b"," });
+        out.extend_from_slice(b"{\"backend\":\"");
+        push_json(out, attempt.backend.as_bytes());
+        out.extend_from_slice(b"\",\"outcome\":\"");
+        push_json(out, attempt.outcome.word().as_bytes());
+        out.push(b'"');
+        json_number(out, b",\"status\":", attempt.status);
+        json_text(out, b",\"because\":\"", attempt.because.map(str::as_bytes));
+        json_duration(out, b",\"pause_ms\":", Some(attempt.pause).filter(|pause| !pause.is_zero()));
+        json_duration(out, b",\"connect_ms\":", attempt.connect);
+        json_duration(out, b",\"duration_ms\":", Some(attempt.duration));
+        for (idx, (backend, why)) in attempt.skipped.iter().enumerate() {
+            out.extend_from_slice(if idx == 0 { b",\"skipped\":[" } else { b"," });
+            json_text(out, b"{\"backend\":\"", Some(backend.as_bytes()));
+            json_text(out, b",\"why\":\"", Some(why.as_bytes()));
+            out.push(b'}');
+        }
+        out.extend_from_slice(if attempt.skipped.is_empty() { b"}" } else { b"]}" });
+    }
+    if !attempts.is_empty() {
+        out.push(b']');
     }
 }
 
@@ -252,6 +280,7 @@ mod tests {
 
     use super::*;
     use crate::error::FailureKind;
+    use crate::telemetry::metrics::Outcome;
 
     fn record() -> Record<'static> {
         Record {
@@ -274,6 +303,7 @@ mod tests {
             service: Some("shop"),
             backend: Some("10.0.0.11:5000"),
             attempts: 1,
+            attempt_list: &[],
             upstream_status: Some(200),
             reason: None,
             tls_version: None,
@@ -303,6 +333,42 @@ mod tests {
             "\n"
         );
         assert_eq!(line(LogFormat::Json, QueryInLog::Omitted, &record()), expected);
+    }
+
+    #[test]
+    fn attempts_are_listed_one_by_one() {
+        let first = AttemptRecord {
+            backend: "10.0.0.1:5000".into(),
+            because: None,
+            pause: Duration::ZERO,
+            connect: Some(Duration::from_micros(1_500)),
+            duration: Duration::from_millis(2),
+            status: None,
+            outcome: Outcome::Failure(FailureKind::ConnectRefused),
+            skipped: vec![],
+        };
+        let second = AttemptRecord {
+            backend: "10.0.0.2:5000".into(),
+            because: Some("connect_refused"),
+            pause: Duration::from_millis(10),
+            connect: None,
+            status: Some(200),
+            outcome: Outcome::Success,
+            skipped: vec![("10.0.0.1:5000".into(), "tried"), ("10.0.0.3:5000".into(), "ejected")],
+            ..first.clone()
+        };
+        let value = json(&Record { attempt_list: &[first, second], ..record() });
+        let expected = serde_json::json!([
+            { "backend": "10.0.0.1:5000", "outcome": "connect_refused", "connect_ms": 1.5, "duration_ms": 2.0 },
+            {
+                "backend": "10.0.0.2:5000", "outcome": "success", "status": 200, "because": "connect_refused",
+                "pause_ms": 10.0, "duration_ms": 2.0,
+                "skipped": [
+                    { "backend": "10.0.0.1:5000", "why": "tried" }, { "backend": "10.0.0.3:5000", "why": "ejected" }
+                ],
+            },
+        ]);
+        assert_eq!(value["attempt_list"], expected);
     }
 
     #[test]

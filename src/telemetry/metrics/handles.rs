@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use metrics::Counter;
 
-use super::words::{EjectionCause, Outcome, ProbeResult};
-use crate::error::FailureKind;
+use super::words::{EjectionCause, Outcome, ProbeResult, RetryCause};
 use crate::telemetry::histogram::{Distribution, Histogram};
 use crate::telemetry::shards::Shards;
 
@@ -17,12 +16,16 @@ const QUEUE_FULL_IDX: usize = CODE_CLASSES.len();
 const QUEUE_TIMEOUT_IDX: usize = QUEUE_FULL_IDX + 1;
 const PROBES_IDX: usize = QUEUE_TIMEOUT_IDX + 1;
 const EJECTIONS_IDX: usize = PROBES_IDX + ProbeResult::ALL.len();
-const RETRIES_IDX: usize = EJECTIONS_IDX + EjectionCause::ALL.len();
+/// Requests of which the first attempt was sent.
+const SENT_IDX: usize = EJECTIONS_IDX + EjectionCause::ALL.len();
+const HEDGES_IDX: usize = SENT_IDX + 1;
+const HEDGES_WON_IDX: usize = HEDGES_IDX + 1;
+const RETRIES_IDX: usize = HEDGES_WON_IDX + 1;
 
 /// Counters of one service.
 #[derive(Debug)]
 pub struct ServiceMetrics {
-    counters: Shards<{ RETRIES_IDX + FailureKind::COUNT }>,
+    counters: Shards<{ RETRIES_IDX + RetryCause::COUNT }>,
     duration: Histogram,
 }
 
@@ -39,9 +42,35 @@ impl ServiceMetrics {
         self.duration.record(duration);
     }
 
+    /// The first attempt of a request is sent.
+    #[inline]
+    pub fn request_sent(&self) {
+        self.counters.add(SENT_IDX, 1);
+    }
+
+    /// How many requests were sent to a backend at least once: what the retry budget is a share of.
+    pub fn requests_sent(&self) -> u64 {
+        self.counters.sum_of(SENT_IDX)
+    }
+
+    /// How long requests took so far.
+    pub fn durations(&self) -> Distribution {
+        self.duration.read()
+    }
+
     /// A request gets a further attempt because of what ended the last.
-    pub fn retried(&self, because: FailureKind) {
-        self.counters.add(RETRIES_IDX + because.index(), 1);
+    pub fn retried(&self, because: impl Into<RetryCause>) {
+        self.counters.add(RETRIES_IDX + because.into().index(), 1);
+    }
+
+    /// A request gets a second attempt beside the first.
+    pub fn hedged(&self) {
+        self.counters.add(HEDGES_IDX, 1);
+    }
+
+    /// The second attempt answered first.
+    pub fn hedge_won(&self) {
+        self.counters.add(HEDGES_WON_IDX, 1);
     }
 
     /// One of its backends was taken out.
@@ -72,6 +101,8 @@ impl ServiceMetrics {
             queue_full: sums[QUEUE_FULL_IDX],
             queue_timeout: sums[QUEUE_TIMEOUT_IDX],
             probes: std::array::from_fn(|idx| sums[PROBES_IDX + idx]),
+            hedges: sums[HEDGES_IDX],
+            hedges_won: sums[HEDGES_WON_IDX],
             retries: std::array::from_fn(|idx| sums[RETRIES_IDX + idx]),
             ejections: std::array::from_fn(|idx| sums[EJECTIONS_IDX + idx]),
             duration: self.duration.read(),
@@ -90,10 +121,14 @@ pub struct ServiceReading {
     pub queue_timeout: u64,
     /// Health probes, by [`ProbeResult`].
     pub probes: [u64; ProbeResult::ALL.len()],
-    /// Further attempts, by [`FailureKind::index`] of what ended the last.
-    pub retries: [u64; FailureKind::COUNT],
     /// Backends taken out, in the order of [`EjectionCause`].
     pub ejections: [u64; EjectionCause::ALL.len()],
+    /// Second attempts beside the first.
+    pub hedges: u64,
+    /// Those that answered first.
+    pub hedges_won: u64,
+    /// Further attempts, by what ended the last: [`FailureKind::index`](crate::error::FailureKind::index), then statuses.
+    pub retries: [u64; RetryCause::COUNT],
     /// Whole requests.
     pub duration: Distribution,
 }
@@ -111,6 +146,8 @@ impl ServiceReading {
             queue_full: self.queue_full.wrapping_sub(earlier.queue_full),
             queue_timeout: self.queue_timeout.wrapping_sub(earlier.queue_timeout),
             probes: difference(&self.probes, &earlier.probes),
+            hedges: self.hedges.wrapping_sub(earlier.hedges),
+            hedges_won: self.hedges_won.wrapping_sub(earlier.hedges_won),
             retries: difference(&self.retries, &earlier.retries),
             ejections: difference(&self.ejections, &earlier.ejections),
             duration: self.duration.since(&earlier.duration),

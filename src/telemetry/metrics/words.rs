@@ -1,6 +1,8 @@
 //! The closed sets that metric labels are made of: gauges, limits, outcomes.
 //! Promises that every word is `snake_case` and that each set is complete. It counts nothing.
 
+use http::StatusCode;
+
 use crate::error::{FailureKind, Fault};
 
 /// Gauges that are read when the page is rendered.
@@ -95,10 +97,14 @@ pub enum Limit {
     AdminConnections,
     /// Health probes on their way.
     Probes,
+    /// `retries.budget`: a retry or a hedge was due and is not sent.
+    RetryBudget,
+    /// `timeout`, or what a trusted peer left of its own: the time was up before a backend was touched.
+    Deadline,
 }
 
 impl Limit {
-    pub(super) const ALL: [Limit; 15] = [
+    pub(super) const ALL: [Limit; 17] = [
         Limit::Connections,
         Limit::ListenerConnections,
         Limit::Descriptors,
@@ -114,6 +120,8 @@ impl Limit {
         Limit::AccessLogBacklog,
         Limit::AdminConnections,
         Limit::Probes,
+        Limit::RetryBudget,
+        Limit::Deadline,
     ];
 
     pub(super) const fn word(self) -> &'static str {
@@ -133,6 +141,8 @@ impl Limit {
             Limit::AccessLogBacklog => "access_log_backlog",
             Limit::AdminConnections => "admin_connections",
             Limit::Probes => "probes",
+            Limit::RetryBudget => "retry_budget",
+            Limit::Deadline => "deadline",
         }
     }
 }
@@ -201,6 +211,48 @@ impl EjectionCause {
     }
 }
 
+/// What a further attempt follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryCause {
+    /// An attempt without a response.
+    Failure(FailureKind),
+    /// A response with a status that the user wants retried.
+    Status,
+    /// A response that says that its backend is leaving.
+    Leaving,
+}
+
+impl RetryCause {
+    pub(super) const COUNT: usize = FailureKind::COUNT + 2;
+
+    pub(super) fn all() -> impl Iterator<Item = RetryCause> {
+        FailureKind::all().map(RetryCause::Failure).chain([RetryCause::Status, RetryCause::Leaving])
+    }
+
+    pub(super) const fn index(self) -> usize {
+        match self {
+            RetryCause::Failure(kind) => kind.index(),
+            RetryCause::Status => FailureKind::COUNT,
+            RetryCause::Leaving => FailureKind::COUNT + 1,
+        }
+    }
+
+    /// The word of the `reason` label.
+    pub const fn word(self) -> &'static str {
+        match self {
+            RetryCause::Failure(kind) => kind.reason(),
+            RetryCause::Status => "status",
+            RetryCause::Leaving => "leaving",
+        }
+    }
+}
+
+impl From<FailureKind> for RetryCause {
+    fn from(kind: FailureKind) -> Self {
+        RetryCause::Failure(kind)
+    }
+}
+
 /// What an attempt tells about its backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -210,21 +262,30 @@ pub enum Outcome {
     ServerError,
     /// The attempt ended without a complete response.
     Failure(FailureKind),
+    /// Another attempt of the same request answered first, and this one was let go.
+    Superseded,
 }
 
 impl Outcome {
-    pub(super) const COUNT: usize = 2 + FailureKind::COUNT;
+    pub(super) const COUNT: usize = 3 + FailureKind::COUNT;
 
     pub(super) fn all() -> impl Iterator<Item = Outcome> {
-        [Outcome::Success, Outcome::ServerError].into_iter().chain(FailureKind::all().map(Outcome::Failure))
+        let failures = FailureKind::all().map(Outcome::Failure);
+        [Outcome::Success, Outcome::ServerError, Outcome::Superseded].into_iter().chain(failures)
     }
 
     pub(super) const fn index(self) -> usize {
         match self {
             Outcome::Success => 0,
             Outcome::ServerError => 1,
-            Outcome::Failure(kind) => 2 + kind.index(),
+            Outcome::Superseded => 2,
+            Outcome::Failure(kind) => 3 + kind.index(),
         }
+    }
+
+    /// Of a response with this status.
+    pub fn of(status: StatusCode) -> Self {
+        if status.is_server_error() { Outcome::ServerError } else { Outcome::Success }
     }
 
     /// The word of the `outcome` label.
@@ -232,6 +293,7 @@ impl Outcome {
         match self {
             Outcome::Success => "success",
             Outcome::ServerError => "server_error",
+            Outcome::Superseded => "superseded",
             Outcome::Failure(kind) => kind.reason(),
         }
     }
@@ -240,6 +302,7 @@ impl Outcome {
     pub(super) fn is_expected(self) -> bool {
         match self {
             Outcome::Success | Outcome::ServerError => true,
+            Outcome::Superseded => false,
             Outcome::Failure(kind) => kind.fault() == Fault::Backend,
         }
     }

@@ -1,0 +1,88 @@
+//! A response head on its way down: cleaned, and its body put where the connection can go on with it.
+//! It promises one outcome for the attempt that brought it, whatever becomes of the body. It asks for no other attempt.
+
+use std::future::poll_fn;
+
+use http::{Method, Response, StatusCode, response};
+use http_body::Body as _;
+
+use crate::error::{FailureKind, ProxyError};
+use crate::http::framing::ResponseBody;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::body::ProxyBody;
+use crate::proxy::delivery::Answer;
+use crate::proxy::exchange::Exchange;
+use crate::proxy::inbound;
+use crate::proxy::outbound::Upgrade;
+use crate::proxy::relay::{Source, Start};
+use crate::proxy::tunnel::Tunnel;
+use crate::proxy::upstream::Upstream;
+use crate::units::Moment;
+
+/// An answer that goes down.
+pub(crate) struct Arrived<'a> {
+    pub(crate) attempt: Attempt,
+    pub(crate) answer: Answer,
+    pub(crate) now: Moment,
+    /// Of the request that it answers, and what that asked to become.
+    pub(crate) method: &'a Method,
+    pub(crate) upgrade: Upgrade,
+}
+
+impl Arrived<'_> {
+    /// Hands the response on; what is left of its body follows through the connection.
+    pub(crate) async fn hand_on(self, exchange: &Exchange) -> Result<Response<ProxyBody>, ProxyError> {
+        let Arrived { attempt, answer, now, method, upgrade } = self;
+        let Answer { mut upstream, response, .. } = answer;
+        let status = response.status();
+        let (mut head, incoming) = response.into_parts();
+        upstream.note_response(&head.headers);
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return upgraded(exchange, attempt, upstream, head, upgrade).await;
+        }
+        let (allowed, cleaned) = match inbound::clean(&mut head, method) {
+            Ok(clean) => clean,
+            Err(kind) => return Err(failed(attempt, kind)),
+        };
+        if allowed == ResponseBody::Forbidden && !incoming.is_end_stream() {
+            attempt.complete(status, now); // its connection has bytes on it that belong to nobody, and is not kept
+            return Ok(Response::from_parts(head, ProxyBody::empty()));
+        }
+        let connection = &exchange.connection;
+        let source = Source { upstream, attempt, status, cleaned };
+        let body = match Start::of(source, incoming, connection, now) {
+            Start::Whole(bytes) => ProxyBody::whole(bytes),
+            Start::Broken(error) => return Err(error),
+            Start::Open(relay) => {
+                let length = relay.length();
+                connection.set_relay(relay);
+                ProxyBody::relayed(connection.clone(), length)
+            }
+        };
+        Ok(Response::from_parts(head, body))
+    }
+}
+
+/// Keeps the raw upstream connection for the tunnel that begins when the 101 is sent.
+async fn upgraded(
+    exchange: &Exchange,
+    attempt: Attempt,
+    mut upstream: Box<Upstream>,
+    mut head: response::Parts,
+    upgrade: Upgrade,
+) -> Result<Response<ProxyBody>, ProxyError> {
+    if let Err(kind) = inbound::clean_upgrade(&mut head, upgrade) {
+        return Err(failed(attempt, kind));
+    }
+    let Some((stream, early)) = poll_fn(|cx| upstream.poll_into_raw(cx)).await else {
+        return Err(failed(attempt, FailureKind::UpstreamReset));
+    };
+    let tunnel = Tunnel { upstream: stream.into_stream(), early, attempt, exchange: None };
+    exchange.connection.set_tunnel(Box::new(tunnel));
+    Ok(Response::from_parts(head, ProxyBody::empty()))
+}
+
+fn failed(attempt: Attempt, kind: FailureKind) -> ProxyError {
+    attempt.fail(kind);
+    kind.into()
+}
