@@ -156,7 +156,9 @@ impl StatusSource for Overview {
     }
 
     fn config_yaml(&self) -> String {
-        self.reloads.told().history.active().yaml.to_string()
+        // Written outside the lock, which a reload waits for.
+        let active = self.reloads.told().history.active().clone();
+        active.text.read(&active.config).to_owned()
     }
 }
 

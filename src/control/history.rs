@@ -3,10 +3,12 @@
 //! starts with what is in the file.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::config::checked::Config;
+use crate::config::load::to_yaml;
+use crate::config::{raw, show};
 
 /// Configurations that are kept, the active one among them.
 pub const KEPT_MAX: usize = 10;
@@ -32,7 +34,33 @@ pub struct Applied {
     /// What was checked, included files among it, variables replaced.
     pub config: Arc<Config>,
     /// Its long form, without secrets.
-    pub yaml: Arc<str>,
+    pub text: Arc<Text>,
+}
+
+/// The long form of a configuration, written when somebody first asks: of a large one it takes as long as reading it.
+#[derive(Debug)]
+pub struct Text {
+    typed: Option<Box<raw::Config>>,
+    written: OnceLock<String>,
+}
+
+impl Text {
+    /// The long form of what was typed.
+    pub fn of(typed: raw::Config) -> Self {
+        Self { typed: Some(Box::new(typed)), written: OnceLock::new() }
+    }
+
+    /// A long form that is there.
+    pub fn written(text: String) -> Self {
+        Self { typed: None, written: OnceLock::from(text) }
+    }
+
+    /// The text, with what is in force by `config`.
+    pub fn read(&self, config: &Config) -> &str {
+        let write =
+            || self.typed.as_ref().map_or_else(String::new, |typed| to_yaml(&show::with_defaults(typed, config)));
+        self.written.get_or_init(write)
+    }
 }
 
 /// The last good configurations, oldest first.
@@ -62,9 +90,9 @@ impl History {
     }
 
     /// The text of the active one was written anew and means the same.
-    pub fn respell(&mut self, yaml: Arc<str>) {
+    pub fn respell(&mut self, text: Arc<Text>) {
         if let Some(active) = self.entries.back_mut() {
-            active.yaml = yaml;
+            active.text = text;
         }
     }
 
@@ -90,8 +118,16 @@ mod tests {
 
     fn applied(generation: u64) -> Applied {
         let yaml = "services: { web: { backends: [\"127.0.0.1:1\"] } }";
-        let config = load::parse(yaml, "portway.yaml", &ProcessEnvironment).unwrap().config.into();
-        Applied { generation, at_unix: Duration::ZERO, origin: Origin::File, config, yaml: yaml.into() }
+        let loaded = load::parse(yaml, "portway.yaml", &ProcessEnvironment).unwrap();
+        let (config, text) = (loaded.config.into(), Text::of(loaded.raw).into());
+        Applied { generation, at_unix: Duration::ZERO, origin: Origin::File, config, text }
+    }
+
+    #[test]
+    fn the_long_form_is_written_when_it_is_read() {
+        let first = applied(1);
+        let text = first.text.read(&first.config);
+        assert!(text.contains("listen:") && text.contains("127.0.0.1:1"), "{text}");
     }
 
     #[test]

@@ -13,9 +13,8 @@ use crate::config::diagnostic::Diagnostics;
 use crate::config::diff::Diff;
 use crate::config::expand::ProcessEnvironment;
 use crate::config::inputs::Inputs;
-use crate::config::load::{self, Loaded, to_yaml};
-use crate::config::show;
-use crate::control::history::{Applied, History, Origin};
+use crate::config::load::{self, Loaded};
+use crate::control::history::{Applied, History, Origin, Text};
 use crate::control::watch::{self, Watch};
 use crate::lifecycle::{clock, drain};
 use crate::runtime::registry::Registry;
@@ -205,12 +204,12 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
     pub fn new(parts: Parts<S>, yaml: String) -> (Self, Handle) {
         let snapshot = parts.store.load_full();
         let (config, generation) = (snapshot.config.clone(), snapshot.generation);
-        let (at_unix, yaml) = (clock::unix_now(), yaml.into());
-        let first = Applied { generation, at_unix, origin: Origin::File, config: config.clone(), yaml };
+        let (at_unix, text) = (clock::unix_now(), Arc::new(Text::written(yaml)));
+        let first = Applied { generation, at_unix, origin: Origin::File, config: config.clone(), text };
         let told = Told { history: History::new(first), applied_at: clock::now(), started_with: config, refused: None };
         let (sender, asks) = mpsc::channel(ASKS_MAX);
         let handle = Handle { asks: sender, told: Arc::new(Mutex::new(told)) };
-        apply::watch_queues(&snapshot, &parts.metrics);
+        apply::watch_queues(&snapshot, None, &parts.metrics);
         (Self { parts, asks, handle: handle.clone(), watch: None }, handle)
     }
 
@@ -249,7 +248,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         self.watch = Some(Watch::new(inputs, fingerprint));
         let active = self.parts.store.load().config.clone();
         // It may have changed since the process was started with it.
-        if !result.as_ref().is_ok_and(|typed| Diff::between(&active, &typed.config).is_empty()) {
+        if !result.as_ref().is_ok_and(|loaded| Diff::between(&active, &loaded.config).is_empty()) {
             self.take(result, began).await;
         }
     }
@@ -265,13 +264,12 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         self.take(result, began).await
     }
 
-    async fn take(&mut self, result: Result<Typed, Diagnostics>, began: Moment) -> Outcome {
+    async fn take(&mut self, result: Result<Loaded, Diagnostics>, began: Moment) -> Outcome {
         match result {
             Err(diagnostics) => self.refuse(Refusal::Invalid(Arc::new(diagnostics))),
-            Ok(loaded) => {
-                let yaml = loaded.yaml.into();
-                let (config, warnings) = (loaded.config.into(), Arc::new(loaded.warnings));
-                self.apply(apply::Candidate { config, yaml, warnings, origin: Origin::File, began }).await
+            Ok(Loaded { config, raw, warnings, .. }) => {
+                let (config, text, warnings) = (config.into(), Text::of(raw).into(), warnings.into());
+                self.apply(apply::Candidate { config, text, warnings, origin: Origin::File, began }).await
             }
         }
     }
@@ -279,12 +277,12 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
     async fn rollback(&mut self, generation: Option<u64>) -> Outcome {
         let began = clock::now();
         let found = self.handle.told().history.find(generation).cloned();
-        let Some(Applied { config, yaml, generation, .. }) = found else {
+        let Some(Applied { config, text, generation, .. }) = found else {
             let known = self.handle.told().history.entries().map(|entry| entry.generation).collect();
             return self.refuse(Refusal::NoGeneration { wanted: generation, known });
         };
         let (origin, warnings) = (Origin::Rollback(generation), Arc::default());
-        self.apply(apply::Candidate { config, yaml, warnings, origin, began }).await
+        self.apply(apply::Candidate { config, text, warnings, origin, began }).await
     }
 }
 
@@ -298,23 +296,9 @@ async fn changed(watch: &mut Option<Watch>) {
 
 /// What came of reading.
 struct Read {
-    result: Result<Typed, Diagnostics>,
+    result: Result<Loaded, Diagnostics>,
     inputs: Inputs,
     fingerprint: crate::config::inputs::Fingerprint,
-}
-
-/// A configuration with its long form.
-struct Typed {
-    config: Config,
-    warnings: Diagnostics,
-    yaml: String,
-}
-
-impl From<Loaded> for Typed {
-    fn from(loaded: Loaded) -> Self {
-        let yaml = to_yaml(&show::with_defaults(&loaded.raw, &loaded.config));
-        Self { config: loaded.config, warnings: loaded.warnings, yaml }
-    }
 }
 
 /// Reads the files on another thread: a large configuration takes its time, and a network file system may take any.
@@ -329,7 +313,7 @@ async fn read(file: PathBuf) -> Read {
             outcome = load::read_all(&file, &ProcessEnvironment);
         }
         let load::Outcome { result, inputs, fingerprint } = outcome;
-        Read { result: result.map(Typed::from), inputs, fingerprint }
+        Read { result, inputs, fingerprint }
     });
     reading.await.expect("reading a configuration panics on no input")
 }

@@ -9,7 +9,7 @@ use super::{Change, Commit, Outcome, Refusal, Reloads};
 use crate::config::checked::Config;
 use crate::config::diagnostic::Diagnostics;
 use crate::config::diff::{Diff, needing_restart};
-use crate::control::history::{Applied, Origin};
+use crate::control::history::{Applied, Origin, Text};
 use crate::control::resolve;
 use crate::lifecycle::{clock, drain};
 use crate::runtime::snapshot::{Build, Prepared, Snapshot};
@@ -24,7 +24,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A configuration that might be applied.
 pub(super) struct Candidate {
     pub(super) config: Arc<Config>,
-    pub(super) yaml: Arc<str>,
+    pub(super) text: Arc<Text>,
     pub(super) warnings: Arc<Diagnostics>,
     pub(super) origin: Origin,
     pub(super) began: Moment,
@@ -41,7 +41,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             let compare = move || (Diff::between(&before.config, &next), before);
             let (diff, before) = heavy(compare).await;
             if diff.is_empty() {
-                return self.unchanged(candidate.yaml);
+                return self.unchanged(candidate.text);
             }
             resolve::learn_new(&candidate.config, &self.parts.registry, NAMES_PATIENCE).await;
             let commit = match self.parts.edges.prepare(&candidate.config) {
@@ -64,7 +64,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             needs_restart,
             warnings: candidate.warnings,
         };
-        self.applied(candidate.config, candidate.yaml, &change);
+        self.applied(candidate.config, candidate.text, &change);
         Outcome::Applied(change)
     }
 
@@ -87,7 +87,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         let parts = &self.parts;
         let snapshot = prepared.install(&parts.registry);
         let generation = snapshot.generation;
-        watch_queues(&snapshot, &parts.metrics);
+        watch_queues(&snapshot, Some(before), &parts.metrics);
         let gone: Vec<_> = before.services.iter().filter(|service| snapshot.service(&service.name).is_none()).collect();
         let old = parts.store.publish(snapshot);
         for service in gone {
@@ -105,9 +105,9 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         generation
     }
 
-    fn applied(&self, config: Arc<Config>, yaml: Arc<str>, change: &Change) {
+    fn applied(&self, config: Arc<Config>, text: Arc<Text>, change: &Change) {
         let applied =
-            Applied { generation: change.generation, at_unix: clock::unix_now(), origin: change.origin, config, yaml };
+            Applied { generation: change.generation, at_unix: clock::unix_now(), origin: change.origin, config, text };
         {
             let mut told = self.handle.told();
             told.history.push(applied);
@@ -117,12 +117,12 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         self.report_applied(change);
     }
 
-    fn unchanged(&self, yaml: Arc<str>) -> Outcome {
+    fn unchanged(&self, text: Arc<Text>) -> Outcome {
         let generation = self.parts.store.load().generation;
         self.parts.metrics.config_applied(generation, clock::unix_now());
         let was_refused = {
             let mut told = self.handle.told();
-            told.history.respell(yaml);
+            told.history.respell(text);
             told.refused.take().is_some()
         };
         if was_refused {
@@ -138,9 +138,13 @@ async fn heavy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     tokio::task::spawn_blocking(work).await.expect("comparing and building panic on no configuration")
 }
 
-/// Shows the length of every queue for as long as its service is there.
-pub(super) fn watch_queues<S>(snapshot: &Snapshot<S>, metrics: &Metrics) {
+/// Shows the length of every queue that `before` did not have, for as long as its service is there.
+pub(super) fn watch_queues<S: Clone>(snapshot: &Snapshot<S>, before: Option<&Snapshot<S>>, metrics: &Metrics) {
     for service in &snapshot.services {
+        let known = before.and_then(|before| before.service(&service.name));
+        if known.is_some_and(|known| Arc::ptr_eq(&known.group, &service.group)) {
+            continue;
+        }
         let group = Arc::downgrade(&service.group);
         let read = move || group.upgrade().map(|group| f64::from(group.queue.len()));
         metrics.watch(Gauge::QueueLength, &[service.name.as_str()], read);
