@@ -16,6 +16,7 @@ pub(crate) mod forward;
 pub(crate) mod handler;
 pub(crate) mod handoff;
 pub(crate) mod inbound;
+pub(crate) mod interim;
 pub(crate) mod listening;
 pub(crate) mod outbound;
 pub(crate) mod place;

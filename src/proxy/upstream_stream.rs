@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::local_reply::X_REQUEST_ID;
 use crate::net::stream::Stream;
+use crate::proxy::interim::Interims;
 
 /// Longer heads are not remembered, so their requests are not replayed.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -21,6 +22,7 @@ pub(crate) struct UpstreamStream {
     stream: Stream,
     head: Vec<u8>,
     last: Last,
+    interims: Interims,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,7 +64,7 @@ impl Progress {
 
 impl UpstreamStream {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, head: Vec::new(), last: Last::Read }
+        Self { stream, head: Vec::new(), last: Last::Read, interims: Interims::None }
     }
 
     pub(crate) fn into_stream(self) -> Stream {
@@ -132,8 +134,10 @@ impl AsyncRead for UpstreamStream {
         let this = self.get_mut();
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            this.last = Last::Read;
+        let read = &buf.filled()[before..];
+        if !read.is_empty() {
+            let is_first = std::mem::replace(&mut this.last, Last::Read) != Last::Read;
+            if is_first { this.interims.begin(read)? } else { this.interims.go_on(read)? }
         }
         Poll::Ready(Ok(()))
     }

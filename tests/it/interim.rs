@@ -44,6 +44,25 @@ async fn c22_interim_responses_do_not_move_the_response_timeout() {
     eventually(PATIENCE, "the upstream connection to end", || async { pair.origin.n_open() == 0 }).await;
 }
 
+/// The same without a pause: hyper would read on and on, and nobody else on that worker would be served.
+#[tokio::test]
+async fn c22_interim_responses_without_end_are_a_failure_and_hold_up_nobody() {
+    let pair = Pair::start(|received| match received.target() {
+        "/flood" => vec![Act::Repeat(b"HTTP/1.1 100 Continue\r\n\r\n".repeat(4_000), Duration::ZERO)],
+        _ => read_and_answer(),
+    })
+    .await;
+    let mut flooded = pair.connect().await;
+    flooded.send("POST /flood HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n").await;
+    eventually(PATIENCE, "the request at the origin", || async { pair.origin.n_requests() == 1 }).await;
+
+    let began_at = Instant::now();
+    assert_eq!(pair.portway.get("/").await.status, 200);
+    assert!(began_at.elapsed() < Duration::from_secs(3), "held up for {:?}", began_at.elapsed());
+    assert_eq!(flooded.response().await.status, 502);
+    eventually(PATIENCE, "the upstream connection to end", || async { pair.origin.n_open() <= 1 }).await;
+}
+
 #[tokio::test]
 async fn c23_the_client_hears_100_when_the_backend_has_said_so_and_not_before() {
     let gate = Arc::new(Semaphore::new(0));
