@@ -5,13 +5,15 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::local_reply::X_REQUEST_ID;
 use crate::net::stream::Stream;
+use crate::proxy::rest::{NOBODY, Rest};
 
 /// Longer heads are not remembered, so their requests are not replayed.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -21,6 +23,9 @@ pub(crate) struct UpstreamStream {
     stream: Stream,
     head: Vec<u8>,
     last: Last,
+    rest: Arc<Rest>,
+    /// Wakes `rest`.
+    waker_of_rest: Waker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +66,9 @@ impl Progress {
 }
 
 impl UpstreamStream {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, head: Vec::new(), last: Last::Read }
+    pub(crate) fn new(stream: Stream, rest: Arc<Rest>) -> Self {
+        let waker_of_rest = Waker::from(rest.clone());
+        Self { stream, head: Vec::new(), last: Last::Read, rest, waker_of_rest }
     }
 
     pub(crate) fn into_stream(self) -> Stream {
@@ -78,6 +84,17 @@ impl UpstreamStream {
             Last::Head => Progress::Unanswered(Some(head)),
             Last::Unkept => Progress::Unanswered(None),
         }
+    }
+
+    /// Waits as whoever polls, or as the connection's rest if that is nobody.
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let is_resting = std::ptr::eq(cx.waker(), NOBODY);
+        let polled = match is_resting {
+            true => Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker_of_rest), buf),
+            false => Pin::new(&mut self.stream).poll_read(cx, buf),
+        };
+        self.rest.watch(is_resting && polled.is_pending());
+        polled
     }
 
     /// `first` is the slice that a write began with, `written` what the socket took of everything.
@@ -131,7 +148,7 @@ impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        ready!(this.poll_stream(cx, buf))?;
         if buf.filled().len() > before {
             this.last = Last::Read;
         }
