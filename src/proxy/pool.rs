@@ -17,8 +17,10 @@ use crate::units::Moment;
 /// Idle connections kept per worker and backend; more than that are closed after use.
 const IDLE_PER_BACKEND_MAX: usize = 4_096;
 /// Idle connections left to grow old while none is safe for a request: what they survive makes longer rests safe. With
-/// four, a request every `t` leaves one that rested `4t`, which proves `2t`. Beyond them, a fresh connection replaces one.
-const WITNESSES: usize = 4;
+/// eight, a request every `t` leaves one that rested `8t`, which proves `2t`. Beyond them, a fresh connection replaces one.
+const WITNESSES: usize = 8;
+/// Within a turn of the runtime, the backend may have closed a connection and we have not heard of it.
+const TURN_MAX: Duration = Duration::from_millis(10);
 
 /// Idle connections of one worker, by backend.
 #[derive(Default)]
@@ -131,7 +133,7 @@ impl Pool {
                 continue;
             }
             if need == Need::Sure && rested > self.backend.idle_limit.safe_rest(youngest.advertised_idle) {
-                self.make_room();
+                self.make_room(now);
                 return None; // all others rested longer
             }
             let mut upstream = self.idle.pop_back()?;
@@ -150,8 +152,9 @@ impl Pool {
     }
 
     /// For a fresh connection, so that requests which need one do not heap up idle ones.
-    fn make_room(&mut self) {
+    fn make_room(&mut self, now: Moment) {
         if self.idle.len() >= WITNESSES {
+            self.learn(Moment(now.0.saturating_sub(TURN_MAX.as_nanos() as u64)));
             self.idle.pop_front();
         }
     }
@@ -172,10 +175,10 @@ impl Pool {
         }
     }
 
-    /// What was not disturbed by now was open at `last`.
-    fn learn(&self, last: Moment) {
+    /// What was not disturbed by now was open at `then`, if we have heard of everything up to then.
+    fn learn(&self, then: Moment) {
         if let Some(oldest) = self.idle.front().filter(|oldest| oldest.rest.is_watched()) {
-            self.backend.idle_limit.survived(oldest.rest.lasted(last));
+            self.backend.idle_limit.survived(oldest.rest.lasted(then));
         }
     }
 }

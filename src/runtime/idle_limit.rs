@@ -1,10 +1,10 @@
 //! How long a server keeps an idle connection, learned from the rests that connections survived and those that they did
-//! not. It promises never to call a rest safe that is longer than half of the shortest recent one after which the server
-//! closed, nor than half of the longest one that it is known to bear. It reads no clock and closes nothing.
+//! not. It promises never to call a rest safe that is longer than a quarter of the shortest recent one after which the
+//! server closed, nor than a quarter of the longest one that it is known to bear. It reads no clock and closes nothing.
 //!
-//! Why half: a request that meets the server's close on its way is lost, and no look at the socket can tell beforehand.
-//! What keeps a request out of that race is distance in time, more than the network, both schedulers and the server's
-//! own timer can be late by. A rest called unsafe in error costs a fresh connection; one called safe in error costs the
+//! Why a quarter: a request that meets the server's close on its way is lost, and no look at the socket can tell beforehand.
+//! What keeps a request out of that race is distance in time, more than the network and the schedulers of a busy machine
+//! can be late by: some 20 ms, measured with four runnable threads per core. A rest called unsafe in error costs a fresh connection; one called safe in error costs the
 //! request. So a close counts at once and alone, however it came about: a restart looks like a very short limit for a
 //! minute.
 
@@ -19,6 +19,8 @@ const UNPROVEN_REST: Duration = Duration::from_millis(5);
 /// What was learned counts for one to two of these. A server whose limit is met shows it in each; one that was restarted
 /// with another limit is known anew after two.
 const EPOCH: Duration = Duration::from_secs(30);
+/// The part of a proven rest that is safe.
+const SAFE_PART: u64 = 4;
 /// No close was seen.
 const NEVER: u64 = u64::MAX;
 
@@ -94,8 +96,8 @@ impl IdleLimit {
         let shortest_close = closed_now.min(self.previous.shortest_close.load(Ordering::Acquire));
         let survived = |evidence: &Evidence| evidence.longest_survived.load(Ordering::Relaxed);
         let borne = survived(&self.current).max(survived(&self.previous)).max(advertised.map_or(0, nanos));
-        let proven = (borne / 2).max(nanos(UNPROVEN_REST));
-        Duration::from_nanos(proven.min(shortest_close / 2))
+        let proven = (borne / SAFE_PART).max(nanos(UNPROVEN_REST));
+        Duration::from_nanos(proven.min(shortest_close / SAFE_PART))
     }
 }
 
@@ -131,16 +133,16 @@ mod tests {
     }
 
     #[test]
-    fn half_of_what_was_survived_is_safe() {
+    fn a_quarter_of_what_was_survived_is_safe() {
         let limit = fresh();
         limit.survived(ms(1_400));
         limit.survived(ms(30));
-        assert_eq!(limit.safe_rest(None), ms(700));
+        assert_eq!(limit.safe_rest(None), ms(350));
     }
 
     #[test]
-    fn half_of_what_the_server_advertises_is_safe() {
-        assert_eq!(fresh().safe_rest(Some(ms(5_000))), ms(2_500));
+    fn a_quarter_of_what_the_server_advertises_is_safe() {
+        assert_eq!(fresh().safe_rest(Some(ms(5_000))), ms(1_250));
         assert_eq!(fresh().safe_rest(Some(ms(0))), UNPROVEN_REST);
     }
 
@@ -148,13 +150,13 @@ mod tests {
     fn a_close_beats_every_proof_and_promise() {
         let limit = fresh();
         limit.survived(ms(1_400));
-        limit.closed_after(ms(50));
-        assert_eq!(limit.safe_rest(None), ms(25));
-        assert_eq!(limit.safe_rest(Some(ms(5_000))), ms(25));
+        limit.closed_after(ms(48));
+        assert_eq!(limit.safe_rest(None), ms(12));
+        assert_eq!(limit.safe_rest(Some(ms(5_000))), ms(12));
         limit.survived(ms(1_400));
         limit.closed_after(ms(80));
-        assert_eq!(limit.safe_rest(None), ms(25));
-        limit.closed_after(ms(2));
+        assert_eq!(limit.safe_rest(None), ms(12));
+        limit.closed_after(ms(4));
         assert_eq!(limit.safe_rest(None), ms(1));
     }
 
@@ -163,8 +165,8 @@ mod tests {
         let limit = fresh();
         limit.survived(ms(1_400));
         limit.age(at(EPOCH));
-        limit.closed_after(ms(50));
-        assert_eq!(limit.safe_rest(None), ms(25));
+        limit.closed_after(ms(48));
+        assert_eq!(limit.safe_rest(None), ms(12));
         limit.age(at(EPOCH * 2));
         limit.age(at(EPOCH * 3));
         assert_eq!(limit.safe_rest(None), UNPROVEN_REST);
@@ -175,10 +177,10 @@ mod tests {
         let limit = fresh();
         limit.closed_after(ms(4));
         limit.age(at(EPOCH));
-        assert_eq!(limit.safe_rest(None), ms(2));
+        assert_eq!(limit.safe_rest(None), ms(1));
         limit.survived(ms(100));
         limit.age(at(EPOCH * 2));
-        assert_eq!(limit.safe_rest(None), ms(50));
+        assert_eq!(limit.safe_rest(None), ms(25));
         limit.age(at(EPOCH * 3));
         assert_eq!(limit.safe_rest(None), UNPROVEN_REST);
     }
@@ -191,7 +193,7 @@ mod tests {
         assert_eq!(limit.safe_rest(None), UNPROVEN_REST);
         limit.closed_after(ms(4));
         limit.age(at(EPOCH * 100));
-        assert_eq!(limit.safe_rest(None), ms(2));
+        assert_eq!(limit.safe_rest(None), ms(1));
     }
 
     #[derive(Clone, Copy, Debug)]
@@ -214,7 +216,7 @@ mod tests {
     proptest! {
         /// Whatever happens in whatever order: the two promises of this module, held against the list of all events.
         #[test]
-        fn no_rest_is_safe_beyond_half_of_a_recent_close_or_beyond_half_of_what_was_borne(events in events()) {
+        fn no_rest_is_safe_beyond_a_quarter_of_a_recent_close_or_of_what_was_borne(events in events()) {
             let limit = fresh();
             let mut now = START;
             let mut past: Vec<(Moment, Event)> = vec![];
@@ -229,23 +231,23 @@ mod tests {
                 }
                 past.push((now, event));
                 let safe = limit.safe_rest(None);
-                let mut borne = UNPROVEN_REST * 2;
+                let mut borne = UNPROVEN_REST * 4;
                 for (then, event) in &past {
                     let age = now.since(*then);
                     match event {
-                        Event::Closed(rest) if age < EPOCH => prop_assert!(safe <= *rest / 2, "{safe:?} {past:?}"),
-                        Event::Closed(rest) => borne = borne.min(*rest).max(UNPROVEN_REST * 2),
+                        Event::Closed(rest) if age < EPOCH => prop_assert!(safe <= *rest / 4, "{safe:?} {past:?}"),
+                        Event::Closed(rest) => borne = borne.min(*rest).max(UNPROVEN_REST * 4),
                         // A sweep may be late, and then an epoch is longer: here by 20 s.
                         Event::Survived(rest) if age < (EPOCH + ms(20_000)) * 2 => borne = borne.max(*rest),
                         Event::Survived(_) | Event::Passed(_) => {}
                     }
                 }
-                prop_assert!(safe <= borne / 2, "{safe:?} {past:?}");
+                prop_assert!(safe <= borne / 4, "{safe:?} {past:?}");
             }
         }
 
         /// A server that closes within 20 % of its limit, looked at with the lateness of a busy machine: no request is
-        /// ever let onto a connection in the last quarter of the time that it surely lives.
+        /// ever let onto a connection in the second half of the time that it surely lives.
         #[test]
         fn a_server_with_a_limit_is_never_raced(
             limit_ms in 20_u64..5_000, jitter_percent in 0_u64..20,
@@ -260,7 +262,7 @@ mod tests {
                 now = now.after(rest);
                 limit.age(now);
                 let safe = limit.safe_rest(None);
-                prop_assert!(safe <= shortest * 3 / 4, "{safe:?} of {shortest:?}");
+                prop_assert!(safe <= shortest / 2, "{safe:?} of {shortest:?}");
                 match rest < life {
                     true => limit.survived(rest),
                     false => limit.closed_after(life + ms(late_ms)),
