@@ -29,9 +29,14 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// The socket waits for the next byte, and will wake this, or somebody else.
-    pub(crate) fn watch(&self, is_watched: bool) {
-        self.is_watched.store(is_watched, Relaxed);
+    /// The socket waits for the next byte, and will wake this.
+    pub(crate) fn watch(&self) {
+        self.is_watched.store(true, Relaxed);
+    }
+
+    /// The socket will wake somebody else, or nobody.
+    pub(crate) fn leave(&self) {
+        self.is_watched.store(false, Relaxed);
     }
 
     /// Whether a disturbance would be heard.
@@ -76,7 +81,7 @@ impl Wake for Rest {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.watch(false);
+        self.leave();
         if self.began.load(Relaxed) == 0 || self.disturbed.load(Relaxed) != 0 {
             return;
         }

@@ -88,12 +88,15 @@ impl UpstreamStream {
 
     /// Waits as whoever polls, or as the connection's rest if that is nobody.
     fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let is_resting = std::ptr::eq(cx.waker(), NOBODY);
-        let polled = match is_resting {
-            true => Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker_of_rest), buf),
-            false => Pin::new(&mut self.stream).poll_read(cx, buf),
-        };
-        self.rest.watch(is_resting && polled.is_pending());
+        if !std::ptr::eq(cx.waker(), NOBODY) {
+            self.rest.leave();
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let polled = Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker_of_rest), buf);
+        match polled {
+            Poll::Pending => self.rest.watch(),
+            Poll::Ready(_) => self.rest.leave(),
+        }
         polled
     }
 

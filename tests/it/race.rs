@@ -2,16 +2,14 @@
 //! It promises that no request is lost to it, GET or POST, and none executed twice; and that what keeps POSTs out of it
 //! costs few fresh connections. What happens to a request that meets a dead connection all the same is `keepalive`'s.
 
-use std::fs;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::support::{
-    Guarded, IdleCloser, Manners, Origin, PATIENCE, Pair, Portway, Race, Scratch, Tally, Yaml, cpu_time, eventually,
-    free_address, open_files, read_and_answer, require, whole_machine,
+    IdleCloser, Manners, Origin, PATIENCE, Pair, Portway, Race, Tally, Yaml, cpu_time, eventually, open_sockets,
+    read_and_answer, whole_machine,
 };
 
 const IDLE: Duration = Duration::from_millis(50);
@@ -30,11 +28,11 @@ fn yaml(backend: &IdleCloser) -> String {
 }
 
 /// The row of a table: what was lost, what it cost.
-fn row(name: &str, tally: &Tally, backend: &IdleCloser, cpu: Duration) -> String {
+fn row(tally: &Tally, backend: &IdleCloser, cpu: Duration) -> String {
     let n = tally.gets.sent + tally.posts.sent;
     let (posts, gets) = backend.fresh_percent();
     format!(
-        "| {name} | {} of {} | {} of {} | {} | {posts:.1} % | {gets:.1} % | {:.1} µs | {:.0} s | {:?} {:?} |",
+        "| {} of {} | {} of {} | {} | {posts:.1} % | {gets:.1} % | {:.1} µs | {:.0} s | {:?} {:?} |",
         tally.gets.failed(),
         tally.gets.sent,
         tally.posts.failed(),
@@ -47,95 +45,36 @@ fn row(name: &str, tally: &Tally, backend: &IdleCloser, cpu: Duration) -> String
     )
 }
 
-const HEAD: &str = "\n| proxy | GETs lost | POSTs lost | executed twice | POSTs on fresh connections | GETs on fresh connections \
-                    | CPU per request | took | what was lost |\n|---|---|---|---|---|---|---|---|---|\n";
+const HEAD: &str = "\n| GETs lost | POSTs lost | executed twice | POSTs on fresh connections | GETs on fresh connections \
+                    | CPU per request | took | what was lost |\n|---|---|---|---|---|---|---|---|\n";
 
 /// The whole of it runs as `the_whole_race`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_request_is_lost_to_a_backend_that_closes_idle_connections_when_the_next_requests_come() {
+    let _alone = whole_machine().await;
     let n = 4_000;
     let backend = backend(n).await;
     let portway = Portway::start(&yaml(&backend)).await;
     let tally = race(portway.address, n, 96).run().await;
-    let row = row("portway", &tally, &backend, cpu_time(portway.pid()));
+    let row = row(&tally, &backend, cpu_time(portway.pid()));
     assert_eq!((tally.gets.failed(), tally.posts.failed()), (0, 0), "{HEAD}{row}");
     assert_eq!(backend.executed_twice(), [0; 0], "{row}");
     assert!(backend.n_closed() > n / 20, "only {} connections were closed: that was no race", backend.n_closed());
-    // Descriptors of connections that the backend closed are given back though nobody asks for them.
-    let closed = || async { portway.metrics().await.sum("portway_connections", &[]) == 0.0 };
-    eventually(PATIENCE, "the clients' connections closed", closed).await;
 }
 
-/// `cargo test --release --test it the_whole_race -- --ignored --nocapture`, with the proxies it finds for comparison.
+/// `PORTWAY_BIN=target/release/portway cargo test --test it the_whole_race -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "minutes: 200,000 requests through each of three proxies"]
+#[ignore = "two minutes: 200,000 requests"]
 async fn the_whole_race() {
     let _alone = whole_machine().await;
-    let n = std::env::var("PORTWAY_RACE_REQUESTS").ok().and_then(|n| n.parse().ok()).unwrap_or(200_000);
-    let mut table = HEAD.to_owned();
-    for peer in [Peer::Haproxy, Peer::Nginx] {
-        let backend = backend(n).await;
-        let Some((running, address)) = require("peers", peer.start(backend.address).await) else { continue };
-        let tally = race(address, n, 128).run().await;
-        table += &(row(&format!("{peer:?}"), &tally, &backend, cpu_of_all(running.0.pid())) + "\n");
-        eprintln!("{table}");
-    }
+    let n = 200_000;
     let backend = backend(n).await;
     let portway = Portway::start(&yaml(&backend)).await;
     let tally = race(portway.address, n, 128).run().await;
-    table += &row("Portway", &tally, &backend, cpu_time(portway.pid()));
-    eprintln!("{table}");
-    assert_eq!((tally.gets.failed(), tally.posts.failed()), (0, 0), "{table}");
+    let row = row(&tally, &backend, cpu_time(portway.pid()));
+    eprintln!("{HEAD}{row}");
+    assert_eq!((tally.gets.failed(), tally.posts.failed()), (0, 0), "{HEAD}{row}");
     assert_eq!(backend.executed_twice(), [0; 0]);
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Peer {
-    Haproxy,
-    Nginx,
-}
-
-impl Peer {
-    /// Upstream keep-alive as its manual recommends, one retry where it has one.
-    async fn start(self, backend: SocketAddr) -> Result<((Guarded, Scratch), SocketAddr), String> {
-        let (scratch, address) = (Scratch::new(), free_address());
-        let file = scratch.0.join("peer.conf");
-        let mut command = match self {
-            Peer::Haproxy => Command::new("haproxy"),
-            Peer::Nginx => Command::new("nginx"),
-        };
-        let config = match self {
-            Peer::Haproxy => format!(
-                "global\n nbthread 2\ndefaults\n mode http\n timeout connect 5s\n timeout client 60s\n timeout server 60s\n \
-                 option http-keep-alive\n retries 3\n retry-on conn-failure empty-response\n\
-                 frontend f\n bind {address}\n default_backend b\n\
-                 backend b\n http-request disable-l7-retry if METH_POST\n server a {backend}\n"
-            ),
-            Peer::Nginx => format!(
-                "worker_processes 2; pid nginx.pid; error_log nginx.log; daemon off;\nevents {{ worker_connections 4096; }}\n\
-                 http {{ access_log off; upstream b {{ server {backend} max_fails=0; server {backend} max_fails=0; keepalive 256; }}\n\
-                 server {{ listen {address}; keepalive_requests 1000000; location / {{ proxy_pass http://b; \
-                 proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }} }}\n"
-            ),
-        };
-        fs::write(&file, config).map_err(|error| error.to_string())?;
-        match self {
-            Peer::Haproxy => command.arg("-f").arg(&file),
-            Peer::Nginx => command.arg("-p").arg(&scratch.0).arg("-e").arg("start.log").arg("-c").arg(&file),
-        };
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let running = Guarded(command.spawn().map_err(|error| format!("{command:?}: {error}"))?);
-        let is_up = || async { tokio::net::TcpStream::connect(address).await.is_ok() };
-        eventually(PATIENCE, "the peer listening", is_up).await;
-        Ok(((running, scratch), address))
-    }
-}
-
-/// Of a process and its children.
-fn cpu_of_all(pid: u32) -> Duration {
-    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    let children = children.split_whitespace().filter_map(|pid| pid.parse().ok());
-    cpu_time(pid) + children.map(cpu_time).sum::<Duration>()
 }
 
 /// One request, and whether it came on a connection of its own.
@@ -217,7 +156,7 @@ async fn a_backend_that_advertises_its_idle_limit_needs_to_prove_nothing() {
 async fn connections_that_the_backend_closed_are_given_up_without_a_request() {
     let closing = Origin::with_idle_close(Duration::from_millis(300), |_| read_and_answer()).await;
     let pair = Pair::before(Yaml { service: "keepalive: { idle: 60s }", ..Yaml::default() }, closing).await;
-    let before = open_files(pair.portway.pid());
+    let before = open_sockets(pair.portway.pid());
     let mut clients = vec![];
     for _ in 0..8 {
         let mut client = pair.connect().await;
@@ -231,8 +170,8 @@ async fn connections_that_the_backend_closed_are_given_up_without_a_request() {
     for client in &mut clients {
         assert_eq!(client.response().await.status, 200);
     }
-    let with_idle = open_files(pair.portway.pid());
+    let with_idle = open_sockets(pair.portway.pid());
     assert!(with_idle > before + clients.len(), "no connection is pooled: {before}, then {with_idle}");
-    let gone = || async { open_files(pair.portway.pid()) <= before + clients.len() };
+    let gone = || async { open_sockets(pair.portway.pid()) <= before + clients.len() };
     eventually(Duration::from_secs(2), "the descriptors of closed connections", gone).await;
 }

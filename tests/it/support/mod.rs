@@ -34,7 +34,9 @@ pub(crate) use metrics::Metrics;
 pub(crate) use origin::{Act, Origin, Received, response};
 pub(crate) use pair::{Answer, Pair, Yaml, read_and_answer};
 pub(crate) use portway::{Launch, Portway, binary};
-pub(crate) use process::{Guarded, Scratch, cpu_time, limit_files, open_files, raise_files_limit, resident_bytes};
+pub(crate) use process::{
+    Guarded, Scratch, cpu_time, limit_files, open_files, open_sockets, raise_files_limit, resident_bytes,
+};
 pub(crate) use race::{Race, Tally};
 pub(crate) use wire::{Body, Head, Response};
 
