@@ -23,7 +23,7 @@
 //!                    proxy::forward      the core: one request, attempts until one answers
 //!                      │   proxy::outbound    hop-by-hop fields gone, forwarding fields ours, body read ahead
 //!                      │   proxy::place       balance (pure): candidates → choice; runtime::queue if all are at their limit
-//!                      │   proxy::delivery    a pooled connection or a new one, the request over it, the head back
+//!                      │   proxy::delivery    a connection of proxy::pool or a new one, the request over it, the head back
 //!                      │   proxy::retry       (pure) what came → give up or try again; runtime::budget has to agree
 //!                      ▼
 //!                    the response head   http::headers cleans it, the client gets it

@@ -15,6 +15,7 @@ use crate::http::patience::{X_PORTWAY_TIMEOUT_MS, timeout_value};
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
+use crate::proxy::pool::Need;
 use crate::proxy::request_body::{self, RequestBody};
 use crate::proxy::retry::{self, Exposure, Replay};
 use crate::proxy::upstream::{Deadline, SendFailure, Upstream};
@@ -165,9 +166,10 @@ impl Errand<'_> {
         }
     }
 
-    fn pooled(&self, attempt: &Attempt, _request: &Request<RequestBody>) -> Option<Box<Upstream>> {
+    fn pooled(&self, attempt: &Attempt, request: &Request<RequestBody>) -> Option<Box<Upstream>> {
         let pools = &self.connection.worker.pools;
-        pools.take(attempt.backend(), &attempt.service().policy.keepalive, attempt.began)
+        let need = if can_be_repeated(request) { Need::Open } else { Need::Sure };
+        pools.take(attempt.backend(), &attempt.service().policy.keepalive, need, attempt.began)
     }
 
     async fn connect(&self, attempt: &Attempt) -> (Result<Box<Upstream>, ProxyError>, Duration) {
@@ -229,4 +231,9 @@ impl Errand<'_> {
         }
         Deadline { at: self.deadline, kind: FailureKind::Deadline, now }
     }
+}
+
+/// Whether it could be sent once more if its connection turned out to be closed.
+fn can_be_repeated(request: &Request<RequestBody>) -> bool {
+    request.method().is_idempotent() && !matches!(request.body(), RequestBody::Streaming(_))
 }

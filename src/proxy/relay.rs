@@ -16,8 +16,9 @@ use crate::http::headers::Cleaned;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
+use crate::proxy::pool::Given;
 use crate::proxy::request_body::without_banned_trailers;
-use crate::proxy::upstream::{Given, Upstream, kind_of};
+use crate::proxy::upstream::{Upstream, kind_of};
 use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 

@@ -1,16 +1,14 @@
-//! Connections to backends: opened, pooled per worker, and polled by the task that uses them.
-//! It promises that a connection is alive as far as this worker has heard when it is handed out, and that one which is
-//! not clean never comes back. It does not choose backends and does not retry.
+//! A connection to a backend: opened, used for one request at a time, and polled by the task that uses it.
+//! It promises to tell whether the backend can have seen a request that failed. It does not choose backends, does not
+//! retry, and does not know where it waits between requests: that is `pool`'s.
 //!
 //! No task is spawned per connection: the request that uses a connection drives it, so that a response costs no
-//! hand-over between tasks. An idle connection is looked at when it is next taken.
+//! hand-over between tasks.
 
-use std::collections::{HashMap, VecDeque};
 use std::future::{Future, poll_fn};
-use std::hash::{BuildHasherDefault, Hasher};
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,10 +22,11 @@ use crate::error::{FailureKind, ProxyError};
 use crate::lifecycle::clock;
 use crate::net::dial::dial;
 use crate::proxy::request_body::RequestBody;
+use crate::proxy::rest::{NOBODY, Rest};
 use crate::proxy::retry::Exposure;
 use crate::proxy::timer::Timer;
 use crate::proxy::upstream_stream::{Progress, SentHead, UpstreamStream};
-use crate::runtime::backend::{Backend, BackendId};
+use crate::runtime::backend::Backend;
 use crate::units::Moment;
 
 /// Header block of a response: as much as nginx takes with its largest usual buffers.
@@ -47,8 +46,10 @@ pub(crate) struct Upstream {
     driver: Driver,
     born: Moment,
     uses: u32,
-    idle_since: Moment,
-    advertised_idle: Option<Duration>,
+    pub(super) rest: Arc<Rest>,
+    /// How long it rested before the request that it serves, or served last.
+    rested: Duration,
+    pub(super) advertised_idle: Option<Duration>,
 }
 
 /// hyper's half of a connection: whoever uses the connection polls it.
@@ -110,22 +111,23 @@ impl Upstream {
     /// Opens a connection to `backend` within `timeout`.
     pub(crate) async fn open(backend: Arc<Backend>, timeout: Duration) -> Result<Box<Self>, ProxyError> {
         let stream = dial(backend.address, timeout).await?;
+        let rest = Arc::new(Rest::default());
         let handshake = Builder::new()
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
             .max_buf_size(READ_BUFFER_BYTES_MAX)
             // RFC 9112 §5.1: a proxy removes the space before the colon of a response field.
             .allow_spaces_after_header_name_in_responses(true)
-            .handshake(TokioIo::new(UpstreamStream::new(stream)));
+            .handshake(TokioIo::new(UpstreamStream::new(stream, rest.clone())));
         let (sender, connection) =
             handshake.await.map_err(|error| ProxyError::new(FailureKind::ConnectRefused, error))?;
-        let now = clock::now();
         Ok(Box::new(Self {
             backend,
             sender,
             driver: Driver::Open(connection),
-            born: now,
+            born: clock::now(),
             uses: 0,
-            idle_since: now,
+            rest,
+            rested: Duration::ZERO,
             advertised_idle: None,
         }))
     }
@@ -143,9 +145,10 @@ impl Upstream {
     /// Lets hyper do what it can at once, without asking to be woken for the rest.
     ///
     /// Every channel between hyper's half and ours would wake the task that is running anyway, and the task that last used
-    /// a connection must not be woken by its next user. Whoever then waits has to [`drive`](Self::drive).
+    /// a connection must not be woken by its next user. Whoever then waits has to [`drive`](Self::drive). If nobody does,
+    /// what comes next disturbs the connection's [`Rest`].
     pub(crate) fn drive_quietly(&mut self) {
-        self.driver.drive(&mut Context::from_waker(Waker::noop()));
+        self.driver.drive(&mut Context::from_waker(NOBODY));
     }
 
     /// Sends a request and waits for the response head until `deadline`.
@@ -160,7 +163,7 @@ impl Upstream {
         let mut first_poll = true;
         let mut now = deadline.now;
         let outcome = poll_fn(|cx| {
-            let mut nobody = Context::from_waker(Waker::noop());
+            let mut nobody = Context::from_waker(NOBODY);
             // The driver first: it writes the request, and it is what a response arrives through. The first poll can only
             // write; those after it nearly always bring the response, and then nobody has to be woken.
             if !first_poll {
@@ -198,7 +201,10 @@ impl Upstream {
         };
         let untouched = exposure == Exposure::Unsent || matches!(progress, Some(Progress::Unanswered(_)));
         let kind = match kind_of(&error) {
-            FailureKind::UpstreamReset if self.is_reused() && untouched => FailureKind::StaleConnection,
+            FailureKind::UpstreamReset if self.is_reused() && untouched => {
+                self.backend.idle_limit.closed_after(self.rested);
+                FailureKind::StaleConnection
+            }
             kind => kind,
         };
         let head = progress.and_then(Progress::into_head);
@@ -224,25 +230,44 @@ impl Upstream {
         }
     }
 
-    /// Notes what the response says about the connection's future.
+    /// Notes what the response says about the connection's past and future.
     pub(crate) fn note_response(&mut self, headers: &HeaderMap) {
+        self.backend.idle_limit.survived(self.rested);
         if let Some(keep_alive) = headers.get(KEEP_ALIVE).and_then(|value| value.to_str().ok()) {
             self.advertised_idle = advertised_timeout(keep_alive);
         }
     }
 
-    /// Whether it may be used again by its age. Whether it is still open shows when hyper is given the request: it looks
-    /// for the end of the stream first, and hands an unsent request back.
-    fn is_reusable(&self, policy: &KeepAlive, now: Moment) -> bool {
+    /// Whether it may be used again after `rested`, by its age. Whether it is still open shows when hyper is given the
+    /// request: it looks for the end of the stream first, and hands an unsent request back.
+    pub(super) fn is_reusable(&self, policy: &KeepAlive, rested: Duration, now: Moment) -> bool {
         let idle_limit = self.advertised_idle.map_or(policy.idle, |idle| idle.saturating_sub(ADVERTISED_IDLE_MARGIN));
-        let fresh = now.since(self.idle_since) < idle_limit && now.since(self.born) < policy.max_age;
+        let fresh = rested < idle_limit && now.since(self.born) < policy.max_age;
         let unused = policy.max_requests.is_none_or(|limit| self.uses < limit.get());
         fresh && unused
     }
 
-    /// Whether the last exchange is over on both sides.
-    fn is_clean(&mut self) -> bool {
-        if !self.sender.is_ready() {
+    /// Whether its backend closed it while it rested. If so, the backend's idle limit is known better.
+    pub(super) fn has_ended(&mut self) -> bool {
+        let Some(rested) = self.rest.undisturbed() else { return false };
+        self.drive_quietly();
+        if matches!(self.driver, Driver::Open(_)) {
+            self.rest.settle();
+            return false;
+        }
+        self.backend.idle_limit.closed_after(rested);
+        true
+    }
+
+    /// Ends its rest for the next request.
+    pub(super) fn rouse(&mut self, rested: Duration) {
+        self.rested = rested;
+        self.rest.end();
+    }
+
+    /// Whether the last exchange is over on both sides. If so, what comes next disturbs its rest.
+    pub(super) fn is_clean(&mut self) -> bool {
+        if !self.sender.is_ready() || !self.rest.is_watched() {
             self.drive_quietly();
         }
         matches!(self.driver, Driver::Open(_)) && self.sender.is_ready()
@@ -278,100 +303,6 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
         cause = inner.source();
     }
     FailureKind::UpstreamReset
-}
-
-/// Idle connections of one worker, by backend.
-#[derive(Default)]
-pub(crate) struct Pools {
-    by_backend: Mutex<ById>,
-}
-
-/// Ids are counted up, so their low bits spread as well as any hash of them.
-type ById = HashMap<BackendId, Pool, BuildHasherDefault<IdHasher>>;
-
-#[derive(Default)]
-struct IdHasher(u64);
-
-impl Hasher for IdHasher {
-    fn write(&mut self, _: &[u8]) {
-        unreachable!("a BackendId is one u64");
-    }
-
-    fn write_u64(&mut self, id: u64) {
-        // The map takes its buckets from the low bits and its tags from the seven highest.
-        self.0 = id.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-struct Pool {
-    backend: Arc<Backend>,
-    /// The most recently used at the back: it is taken first, so that surplus ones grow old and go.
-    idle: VecDeque<Box<Upstream>>,
-}
-
-/// What became of a connection after use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Given {
-    /// It waits for its next request.
-    Kept,
-    /// It is not clean, or nobody will want it: it is closed.
-    Closed,
-    /// It is closed, since as many as allowed wait already.
-    PoolFull,
-}
-
-/// Idle connections kept per worker and backend; more than that are closed after use.
-const IDLE_PER_BACKEND_MAX: usize = 4_096;
-
-impl Pools {
-    /// A connection to `backend` that is alive as far as we have heard.
-    pub(crate) fn take(&self, backend: &Backend, policy: &KeepAlive, now: Moment) -> Option<Box<Upstream>> {
-        loop {
-            let upstream = self.lock().get_mut(&backend.id)?.idle.pop_back()?;
-            if upstream.is_reusable(policy, now) {
-                return Some(upstream);
-            }
-        }
-    }
-
-    /// Keeps a connection for the next request, if it is clean.
-    pub(crate) fn give(&self, mut upstream: Box<Upstream>, now: Moment) -> Given {
-        if !upstream.is_clean() || upstream.backend.is_retired() {
-            return Given::Closed;
-        }
-        upstream.idle_since = now;
-        let mut pools = self.lock();
-        let pool = pools
-            .entry(upstream.backend.id)
-            .or_insert_with(|| Pool { backend: upstream.backend.clone(), idle: VecDeque::new() });
-        if pool.idle.len() >= IDLE_PER_BACKEND_MAX {
-            return Given::PoolFull;
-        }
-        pool.idle.push_back(upstream);
-        Given::Kept
-    }
-
-    /// Closes what rested longer than `idle` says for its backend, and everything of retired backends.
-    pub(crate) fn sweep(&self, idle: impl Fn(&Backend) -> Duration, now: Moment) {
-        self.lock().retain(|_, pool| {
-            let limit = idle(&pool.backend);
-            let expired = |upstream: &Upstream| {
-                now.since(upstream.idle_since) >= upstream.advertised_idle.map_or(limit, |advertised| advertised)
-            };
-            while pool.idle.front().is_some_and(|oldest| expired(oldest)) {
-                pool.idle.pop_front();
-            }
-            !pool.backend.is_retired() && !pool.idle.is_empty()
-        });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, ById> {
-        self.by_backend.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 #[cfg(test)]

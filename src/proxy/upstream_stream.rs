@@ -5,7 +5,8 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
 
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -13,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::http::local_reply::X_REQUEST_ID;
 use crate::net::stream::Stream;
 use crate::proxy::interim::Interims;
+use crate::proxy::rest::{NOBODY, Rest};
 
 /// Longer heads are not remembered, so their requests are not replayed.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -23,6 +25,9 @@ pub(crate) struct UpstreamStream {
     head: Vec<u8>,
     last: Last,
     interims: Interims,
+    rest: Arc<Rest>,
+    /// Wakes `rest`.
+    waker_of_rest: Waker,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,8 +68,9 @@ impl Progress {
 }
 
 impl UpstreamStream {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, head: Vec::new(), last: Last::Read, interims: Interims::None }
+    pub(crate) fn new(stream: Stream, rest: Arc<Rest>) -> Self {
+        let waker_of_rest = Waker::from(rest.clone());
+        Self { stream, head: Vec::new(), last: Last::Read, interims: Interims::None, rest, waker_of_rest }
     }
 
     pub(crate) fn into_stream(self) -> Stream {
@@ -80,6 +86,20 @@ impl UpstreamStream {
             Last::Head => Progress::Unanswered(Some(head)),
             Last::Unkept => Progress::Unanswered(None),
         }
+    }
+
+    /// Waits as whoever polls, or as the connection's rest if that is nobody.
+    fn poll_stream(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !std::ptr::eq(cx.waker(), NOBODY) {
+            self.rest.leave();
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let polled = Pin::new(&mut self.stream).poll_read(&mut Context::from_waker(&self.waker_of_rest), buf);
+        match polled {
+            Poll::Pending => self.rest.watch(),
+            Poll::Ready(_) => self.rest.leave(),
+        }
+        polled
     }
 
     /// `first` is the slice that a write began with, `written` what the socket took of everything.
@@ -133,7 +153,7 @@ impl AsyncRead for UpstreamStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        ready!(this.poll_stream(cx, buf))?;
         let read = &buf.filled()[before..];
         if !read.is_empty() {
             let is_first = std::mem::replace(&mut this.last, Last::Read) != Last::Read;

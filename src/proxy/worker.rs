@@ -23,9 +23,9 @@ use crate::proxy::capacity::Capacity;
 use crate::proxy::connection::{self, Connection};
 use crate::proxy::handoff::{Accepted, Handoff};
 use crate::proxy::listening::ListenerContext;
+use crate::proxy::pool::{Pools, Tick};
 use crate::proxy::refusal;
 use crate::proxy::stack::Stack;
-use crate::proxy::upstream::Pools;
 use crate::runtime::backend::{Backend, BackendId};
 use crate::runtime::leaving::Leaving;
 use crate::runtime::store::Store;
@@ -141,7 +141,7 @@ impl Worker {
     /// Looks at every connection, and at what rests in the pools.
     fn sweep(&self) {
         let now = clock::now();
-        self.now.store(now.0, Relaxed);
+        let last = Moment(self.now.swap(now.0, Relaxed));
         let snapshot = self.store.load_full();
         let looks = Looks {
             now,
@@ -158,7 +158,7 @@ impl Worker {
         let idle = |backend: &Backend| {
             snapshot.service(&backend.service).map_or(Duration::ZERO, |service| service.policy.keepalive.idle)
         };
-        self.pools.sweep(idle, now);
+        self.pools.sweep(idle, Tick { now, last });
         self.give_memory_back(now);
         self.log.flush_if_due(now);
     }

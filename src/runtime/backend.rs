@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::balance::peak_ewma::Ewma;
 use crate::config::checked::Ejection;
 use crate::runtime::conduct::{Conduct, Grade, Trial};
+use crate::runtime::idle_limit::IdleLimit;
 use crate::runtime::standing::{Reason, Standing};
 use crate::telemetry::metrics::BackendMetrics;
 use crate::units::{Moment, ServiceName};
@@ -39,6 +40,8 @@ pub struct Backend {
     pub name: Arc<str>,
     /// Its latency as `peak_ewma` sees it.
     pub latency: Ewma,
+    /// How long it keeps an idle connection.
+    pub idle_limit: IdleLimit,
     /// Its counters.
     pub metrics: Arc<BackendMetrics>,
     /// Whether it takes new requests.
@@ -65,6 +68,7 @@ impl Backend {
             address,
             name: address.to_string().into(),
             latency: Ewma::default(),
+            idle_limit: IdleLimit::default(),
             metrics,
             standing: Standing::default(),
             conduct: Conduct::default(),

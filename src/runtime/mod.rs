@@ -6,6 +6,7 @@ pub mod backend;
 pub mod budget;
 pub mod conduct;
 pub mod group;
+pub mod idle_limit;
 pub mod leaving;
 pub mod membership;
 pub mod queue;

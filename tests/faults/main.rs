@@ -89,7 +89,6 @@ async fn s07_a_backend_that_dies_in_mid_response_corrupts_and_repeats_nothing() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "waits for learned idle limits (#3)"]
 async fn s08_a_connection_that_is_closed_when_it_is_used_loses_nothing() {
     holds("idle-race").await;
 }

@@ -166,9 +166,9 @@ fn a_request_loads_the_snapshot_once() {
 const LOCKS: [(&str, &str); 8] = [
     ("proxy/connection.rs", "of one connection, taken by its own task alone"),
     ("proxy/expect.rs", "of one request"),
+    ("proxy/pool.rs", "of one worker, which is one thread"),
     ("proxy/stack.rs", "of one request"),
     ("proxy/timer.rs", "of one connection"),
-    ("proxy/upstream.rs", "of one worker, which is one thread"),
     ("proxy/worker.rs", "of one worker, which is one thread"),
     ("runtime/queue.rs", "taken only by requests that wait in line anyway"),
     ("runtime/registry.rs", "taken when members change, not by requests"),

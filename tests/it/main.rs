@@ -24,6 +24,7 @@ mod keepalive;
 mod log;
 mod paths;
 mod queue;
+mod race;
 mod reload;
 mod responses;
 mod retries;

@@ -7,12 +7,14 @@
 
 mod client;
 mod flask;
+mod idle_closer;
 mod load;
 mod metrics;
 mod origin;
 mod pair;
 mod portway;
 mod process;
+mod race;
 mod wire;
 
 use std::future::Future;
@@ -26,12 +28,16 @@ pub(crate) use self::wire::Reader;
 
 pub(crate) use client::{Client, Ending, exchange, get};
 pub(crate) use flask::{Flask, Fleet, Worker};
+pub(crate) use idle_closer::{IdleCloser, Manners};
 pub(crate) use load::{Load, Report};
 pub(crate) use metrics::Metrics;
 pub(crate) use origin::{Act, Origin, Received, response};
 pub(crate) use pair::{Answer, Pair, Yaml, read_and_answer};
 pub(crate) use portway::{Launch, Portway, binary};
-pub(crate) use process::{Guarded, Scratch, cpu_time, limit_files, open_files, raise_files_limit, resident_bytes};
+pub(crate) use process::{
+    Guarded, Scratch, cpu_time, limit_files, open_files, open_sockets, raise_files_limit, resident_bytes,
+};
+pub(crate) use race::{Race, Tally};
 pub(crate) use wire::{Body, Head, Response};
 
 /// Longest wait of the harness for something that ought to happen at once.

@@ -92,6 +92,13 @@ pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
+/// Open sockets of a process: unlike all of its files, none that a file watcher or a log opens when it comes to it.
+pub(crate) fn open_sockets(pid: u32) -> usize {
+    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").flatten();
+    let links = files.filter_map(|file| fs::read_link(file.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+}
+
 /// Lets this test program hold some thousand sockets: the usual soft limit is 1,024.
 pub(crate) fn raise_files_limit() {
     let limit = getrlimit(Resource::Nofile);
