@@ -57,6 +57,8 @@ struct History {
     until: Moment,
     /// When its probation began.
     tried_since: Moment,
+    /// Whether anything else kept requests from it when it was last looked at.
+    presence: Presence,
 }
 
 /// How a service was when it was last looked at.
@@ -137,15 +139,20 @@ impl Outliers {
         let history = self.histories.entry(backend.id).or_insert_with(|| History::new(backend, now));
         history.window.note(totals, now);
         let standing = &backend.standing;
+        let absent = [Reason::Unhealthy, Reason::Leaving, Reason::Drained].iter().any(|reason| standing.has(*reason));
+        let presence = if absent { Presence::Absent } else { Presence::Present };
+        if std::mem::replace(&mut history.presence, presence) != presence && presence == Presence::Present {
+            // Its probes, or a person, say that what was wrong is mended: the rest of its time is for nothing.
+            history.until = history.until.min(now);
+        }
         let phase = if standing.has(Reason::Ejected) {
             Some(Phase::Ejected { until: history.until })
         } else {
             standing.has(Reason::Probation).then_some(Phase::Probation)
         };
-        let absent = [Reason::Unhealthy, Reason::Leaving, Reason::Drained].iter().any(|reason| standing.has(*reason));
         View {
             phase,
-            presence: if absent { Presence::Absent } else { Presence::Present },
+            presence,
             failures_in_a_row: backend.conduct.failures_in_a_row(),
             held_against_it: backend.conduct.failures_held_against_it(),
             window: history.window.sum(),
@@ -254,6 +261,7 @@ impl History {
             calm_since: now,
             until: now,
             tried_since: now,
+            presence: Presence::Present,
         }
     }
 }

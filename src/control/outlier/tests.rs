@@ -354,6 +354,29 @@ fn a_restored_backend_warms_up_and_its_ramp_ends() {
     assert!(scene.backend(1).standing.is_plain(), "a finished ramp costs requests nothing any more");
 }
 
+/// A container that was restarted is probed, and its probes fail and pass again: its trial need not wait for minutes.
+#[test]
+fn a_backend_whose_probes_pass_again_is_tried_at_once_and_one_whose_probes_passed_all_along_is_not() {
+    let mut scene = Scene::new(3, &Rules::default());
+    scene.sweep();
+    for idx in [0, 1] {
+        scene.fail(idx, 5);
+        scene.sweep();
+    }
+    assert_eq!(scene.events(), ["backend_ejected"], "at most half of three");
+    let backend = scene.backend(0);
+    for (change, state) in [(None, Reason::Ejected), (Some(true), Reason::Ejected), (Some(false), Reason::Probation)] {
+        match change {
+            Some(true) => drop(backend.standing.add(Reason::Unhealthy)),
+            Some(false) => drop(scene.service.readmit(&backend, Reason::Unhealthy, scene.now)),
+            None => {}
+        }
+        scene.pass(ms(500));
+        scene.sweep();
+        assert!(backend.standing.has(state), "{change:?}: {:?}", backend.standing);
+    }
+}
+
 #[test]
 fn ejections_are_forgiven_one_by_one() {
     let mut scene = Scene::new(2, &Rules::default());
