@@ -157,7 +157,7 @@ A front door and three backends in one process, until Ctrl-C.
 
   try             while sleep 0.1; do curl -s http://{front}/; done
                   curl -X POST http://{control}/steady/hang   # the others take over
-                  (then …/steady/start; or …/steady/stop: this version does not take a dead backend out, so its share is 502)
+                  (then …/steady/start; or …/steady/stop: no request fails)
                   {program} status --admin {admin}
 
 "
