@@ -21,6 +21,9 @@ use crate::proxy::retry::{self, Exposure, Replay};
 use crate::proxy::upstream::{Deadline, SendFailure, Upstream};
 use crate::units::Moment;
 
+/// Before it is tried again to open a connection for which there was no descriptor.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
+
 /// What the attempts of one request have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct Errand<'a> {
@@ -175,7 +178,16 @@ impl Errand<'_> {
     async fn connect(&self, attempt: &Attempt) -> (Result<Box<Upstream>, ProxyError>, Duration) {
         let began = clock::now();
         let timeout = attempt.service().policy.timeouts.connect.min(self.deadline.since(began));
-        let opened = Upstream::open(attempt.backend().clone(), timeout).await;
+        let mut opened = Upstream::open(attempt.backend().clone(), timeout).await;
+        // Out of descriptors, those that rest in the pools are better used for a request that is here; those in the pools
+        // of other workers are given up at their next sweep.
+        while opened.as_ref().is_err_and(|error| error.kind == FailureKind::Overloaded)
+            && clock::now() < began.after(timeout)
+        {
+            self.connection.worker.pools.clear();
+            Box::pin(tokio::time::sleep(DESCRIPTOR_PAUSE)).await; // boxed: no request shall carry its timer
+            opened = Upstream::open(attempt.backend().clone(), timeout).await;
+        }
         if opened.is_err() {
             // Its name may have moved to another address.
             self.connection.worker.store.want_resolution();

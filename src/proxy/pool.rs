@@ -106,6 +106,12 @@ impl Pools {
         });
     }
 
+    /// Closes everything that rests: there are no descriptors for what is asked for now.
+    pub(crate) fn clear(&self) {
+        let pools = std::mem::take(&mut *self.lock());
+        drop(pools);
+    }
+
     fn lock(&self) -> MutexGuard<'_, ById> {
         self.by_backend.lock().unwrap_or_else(PoisonError::into_inner)
     }

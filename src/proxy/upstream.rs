@@ -6,6 +6,7 @@
 //! hand-over between tasks.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -299,6 +300,10 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
     while let Some(inner) = cause {
         if let Some(ours) = inner.downcast_ref::<ProxyError>() {
             return ours.kind;
+        }
+        // The upstream stream's own word for bytes that hyper would take: interim responses without end.
+        if inner.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+            return FailureKind::UpstreamProtocol;
         }
         cause = inner.source();
     }

@@ -39,7 +39,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// While draining, a connection that rests for so long is closed. A client that was about to send has had the time to,
 /// and got its answer with `Connection: close`.
 const DRAIN_REST: Duration = Duration::from_secs(1);
-/// Short of descriptors, a connection that rests for so long makes room for one that waits.
+/// Short of descriptors, a connection that rests for so long makes room for one that waits, on either side.
 const SHED_REST: Duration = Duration::from_millis(200);
 
 /// So many parked connections hold about a megabyte: below that it is not worth walking the heap.
@@ -155,8 +155,10 @@ impl Worker {
                 connection.order(order);
             }
         }
+        let rest_max = if looks.is_short { SHED_REST } else { Duration::MAX };
         let idle = |backend: &Backend| {
-            snapshot.service(&backend.service).map_or(Duration::ZERO, |service| service.policy.keepalive.idle)
+            let service = snapshot.service(&backend.service);
+            service.map_or(Duration::ZERO, |service| service.policy.keepalive.idle).min(rest_max)
         };
         self.pools.sweep(idle, Tick { now, last });
         self.give_memory_back(now);

@@ -159,7 +159,6 @@ async fn s21_a_change_that_no_event_tells_is_found() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "some of the crowd are told 503 while idle upstream connections hold descriptors (#3)"]
 async fn s24_without_descriptors_open_connections_are_served_and_nothing_spins() {
     holds("descriptors").await;
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::stage::client::{self, Persistence, Request};
-use crate::stage::ledger::{Contract, Ending, Failure, Hope, Method, Sent};
+use crate::stage::ledger::{Contract, Failure, Hope, Method, Sent};
 use crate::stage::load::{self, Load};
 use crate::stage::payload;
 use crate::stage::scenario::{Ended, Findings, Form, Players, Scenario, Stage};
@@ -34,7 +34,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         bar: "no half body passes for a whole one; GETs without a byte sent are repeated, POSTs never",
         players: Players::Everybody,
         n_backends: 5,
-        contract: Contract { post: &[200, 502], failures: &[Failure::Truncated], ..Contract::STRICT },
+        contract: Contract {
+            get: &[200, 502],
+            post: &[200, 502],
+            failures: &[Failure::Truncated, Failure::NoResponse],
+            ..Contract::STRICT
+        },
         play: |stage| Box::pin(mid_response(stage)),
         judge: judge_deaths,
         ..Scenario::ORDINARY
@@ -97,9 +102,13 @@ fn judge_kills(ended: &Ended, findings: &mut Findings) {
 
 const DEATHS: [&str; 6] = ["die unread", "die read", "die continue", "die head", "die body 1", "die body 150"];
 
+/// So many of them come before the head of an answer: a GET is to be had elsewhere.
+const UNBEGUN: usize = 3;
+
 async fn mid_response(stage: &mut Stage) {
     for _ in 0..stage.pick(1, 8) {
         for (nth, death) in DEATHS.into_iter().enumerate() {
+            stage.mark(if nth < UNBEGUN { "unbegun" } else { "begun" });
             let idx = nth % stage.fleet.len();
             stage.fleet[idx].tell(&format!("mode {death}"));
             stage.rest(Duration::from_millis(300), Duration::from_secs(1)).await;
@@ -114,10 +123,21 @@ async fn mid_response(stage: &mut Stage) {
 }
 
 fn judge_deaths(ended: &Ended, findings: &mut Findings) {
-    let ours = || ended.sent.iter().filter(|sent| sent.hope == Hope::Contract);
-    let n_cut = ours().filter(|sent| matches!(sent.ending, Ending::Failed(Failure::Truncated))).count();
-    let n_posts = ours().filter(|sent| sent.status() == Some(502)).count();
-    findings.measure(format!("{n_cut} answers cut short, visibly; {n_posts} POSTs told 502"));
+    let failed: Vec<&Sent> =
+        ended.sent.iter().filter(|sent| sent.hope == Hope::Contract && sent.status() != Some(200)).collect();
+    let n_cut = failed.iter().filter(|sent| sent.status().is_none()).count();
+    findings.measure(format!("{n_cut} answers cut short, visibly; {} told 502", failed.len() - n_cut));
+    // Once an answer has begun, its end is the truth; before that, a GET is to be had elsewhere.
+    let begun = ended.spans("begun", "unbegun");
+    let needless = |sent: &&&Sent| {
+        let overlaps = |(from, to): &(u64, u64)| sent.due_us < *to && sent.ended_us >= *from;
+        sent.method == Method::Get && !begun.iter().any(overlaps)
+    };
+    let needless: Vec<_> = failed.iter().filter(needless).collect();
+    findings.require(
+        needless.is_empty(),
+        format!("{} GETs failed before any answer: {:?}", needless.len(), needless.first()),
+    );
 }
 
 /// One request that asks for its own fault wherever it goes: no repetition helps it.

@@ -166,6 +166,13 @@ impl Ended {
         self.marks(name).first().copied().unwrap_or(u64::MAX)
     }
 
+    /// From each moment of one name to the next of the other, or to the end of time.
+    pub(crate) fn spans(&self, from: &str, to: &str) -> Vec<(u64, u64)> {
+        let ends = self.marks(to);
+        let span = |from: u64| (from, ends.iter().copied().find(|to| *to > from).unwrap_or(u64::MAX));
+        self.marks(from).into_iter().map(span).collect()
+    }
+
     /// Requests that were due in `[from, to)`.
     pub(crate) fn due(&self, from: u64, to: u64) -> impl Iterator<Item = &Sent> {
         self.sent.iter().filter(move |sent| (from..to).contains(&sent.due_us))
