@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 
-use http::{Method, Response, StatusCode, response};
+use http::{Method, Response};
 use http_body::Body as _;
 
 use crate::error::{FailureKind, ProxyError};
@@ -16,30 +16,25 @@ use crate::proxy::inbound;
 use crate::proxy::outbound::Upgrade;
 use crate::proxy::relay::{Source, Start};
 use crate::proxy::tunnel::Tunnel;
-use crate::proxy::upstream::Upstream;
 use crate::units::Moment;
 
 /// An answer that goes down.
-pub(crate) struct Arrived<'a> {
+pub(crate) struct Arrived {
     pub(crate) attempt: Attempt,
     pub(crate) answer: Answer,
     pub(crate) now: Moment,
-    /// Of the request that it answers, and what that asked to become.
-    pub(crate) method: &'a Method,
+    /// What the request asked to become.
     pub(crate) upgrade: Upgrade,
 }
 
-impl Arrived<'_> {
-    /// Hands the response on; what is left of its body follows through the connection.
-    pub(crate) async fn hand_on(self, exchange: &Exchange) -> Result<Response<ProxyBody>, ProxyError> {
-        let Arrived { attempt, answer, now, method, upgrade } = self;
+impl Arrived {
+    /// Hands the response to a request of `method` on; what is left of its body follows through the connection.
+    pub(crate) fn hand_on(self, exchange: &Exchange, method: &Method) -> Result<Response<ProxyBody>, ProxyError> {
+        let Arrived { attempt, answer, now, .. } = self;
         let Answer { mut upstream, response, .. } = answer;
         let status = response.status();
         let (mut head, incoming) = response.into_parts();
         upstream.note_response(&head.headers);
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return upgraded(exchange, attempt, upstream, head, upgrade).await;
-        }
         let (allowed, cleaned) = match inbound::clean(&mut head, method) {
             Ok(clean) => clean,
             Err(kind) => return Err(failed(attempt, kind)),
@@ -61,25 +56,21 @@ impl Arrived<'_> {
         };
         Ok(Response::from_parts(head, body))
     }
-}
 
-/// Keeps the raw upstream connection for the tunnel that begins when the 101 is sent.
-async fn upgraded(
-    exchange: &Exchange,
-    attempt: Attempt,
-    mut upstream: Box<Upstream>,
-    mut head: response::Parts,
-    upgrade: Upgrade,
-) -> Result<Response<ProxyBody>, ProxyError> {
-    if let Err(kind) = inbound::clean_upgrade(&mut head, upgrade) {
-        return Err(failed(attempt, kind));
+    /// Hands a 101 on, and keeps the raw upstream connection for the tunnel that begins when it is sent.
+    pub(crate) async fn switch(self, exchange: &Exchange) -> Result<Response<ProxyBody>, ProxyError> {
+        let Arrived { attempt, answer: Answer { mut upstream, response, .. }, upgrade, .. } = self;
+        let (mut head, _) = response.into_parts();
+        if let Err(kind) = inbound::clean_upgrade(&mut head, upgrade) {
+            return Err(failed(attempt, kind));
+        }
+        let Some((stream, early)) = poll_fn(|cx| upstream.poll_into_raw(cx)).await else {
+            return Err(failed(attempt, FailureKind::UpstreamReset));
+        };
+        let tunnel = Tunnel { upstream: stream.into_stream(), early, attempt, exchange: None };
+        exchange.connection.set_tunnel(Box::new(tunnel));
+        Ok(Response::from_parts(head, ProxyBody::empty()))
     }
-    let Some((stream, early)) = poll_fn(|cx| upstream.poll_into_raw(cx)).await else {
-        return Err(failed(attempt, FailureKind::UpstreamReset));
-    };
-    let tunnel = Tunnel { upstream: stream.into_stream(), early, attempt, exchange: None };
-    exchange.connection.set_tunnel(Box::new(tunnel));
-    Ok(Response::from_parts(head, ProxyBody::empty()))
 }
 
 fn failed(attempt: Attempt, kind: FailureKind) -> ProxyError {

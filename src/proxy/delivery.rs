@@ -132,8 +132,8 @@ fn discard(mut upstream: Box<Upstream>, response: Response<Incoming>, connection
 }
 
 impl Lost {
-    fn unsent(error: ProxyError, request: Request<RequestBody>) -> Self {
-        Self { error, exposure: Exposure::Unsent, request: Some(Box::new(request)) }
+    fn unsent(error: ProxyError, request: Option<Request<RequestBody>>) -> Self {
+        Self { error, exposure: Exposure::Unsent, request: request.map(Box::new) }
     }
 
     fn is_replayed_at_once(&self) -> bool {
@@ -144,8 +144,8 @@ impl Lost {
 impl Errand<'_> {
     /// Sends `request` as `attempt`. A pooled connection that was closed before a byte was sent costs nothing: the request
     /// goes over a fresh one at once.
-    pub(crate) async fn run(&self, attempt: &Attempt, way: Way, mut request: Request<RequestBody>) -> Sent {
-        let mut pooled = if way == Way::Pooled { self.pooled(attempt, &request) } else { None };
+    pub(crate) async fn run(&self, attempt: &Attempt, way: Way, request: &mut Option<Request<RequestBody>>) -> Sent {
+        let mut pooled = if way == Way::Pooled { self.pooled(attempt, request.as_ref()) } else { None };
         let mut connect = None;
         loop {
             let upstream = match pooled.take() {
@@ -155,13 +155,13 @@ impl Errand<'_> {
                     connect = Some(took);
                     match opened {
                         Ok(upstream) => upstream,
-                        Err(error) => return Sent { outcome: Err(Lost::unsent(error, request)), connect },
+                        Err(error) => return Sent { outcome: Err(Lost::unsent(error, request.take())), connect },
                     }
                 }
             };
             match self.send(attempt, upstream, connect, request).await {
                 Err(lost) if lost.is_replayed_at_once() => {
-                    request = *lost.request.expect("the guard has looked");
+                    *request = lost.request.map(|same| *same);
                     attempt.service().metrics.retried(FailureKind::StaleConnection);
                 }
                 outcome => return Sent { outcome, connect },
@@ -169,9 +169,9 @@ impl Errand<'_> {
         }
     }
 
-    fn pooled(&self, attempt: &Attempt, request: &Request<RequestBody>) -> Option<Box<Upstream>> {
+    fn pooled(&self, attempt: &Attempt, request: Option<&Request<RequestBody>>) -> Option<Box<Upstream>> {
         let pools = &self.connection.worker.pools;
-        let need = if can_be_repeated(request) { Need::Open } else { Need::Sure };
+        let need = if request.is_some_and(can_be_repeated) { Need::Open } else { Need::Sure };
         pools.take(attempt.backend(), &attempt.service().policy.keepalive, need, attempt.began)
     }
 
@@ -200,15 +200,16 @@ impl Errand<'_> {
         attempt: &Attempt,
         mut upstream: Box<Upstream>,
         connect: Option<Duration>,
-        mut request: Request<RequestBody>,
+        cargo: &mut Option<Request<RequestBody>>,
     ) -> Result<Answer, Lost> {
-        let spare = self.spare(&request);
-        let deadline = self.response_deadline(attempt, connect, &request);
+        let request = cargo.as_mut().expect("an attempt begins with a request");
+        let spare = self.spare(request);
+        let deadline = self.response_deadline(attempt, connect, request);
         if self.tell == Tell::Deadline {
             let left = self.deadline.since(attempt.began.after(connect.unwrap_or_default()));
             request.headers_mut().insert(X_PORTWAY_TIMEOUT_MS, timeout_value(left));
         }
-        match upstream.send(request, &self.connection.timer, deadline).await {
+        match upstream.send(cargo, &self.connection.timer, deadline).await {
             Ok(response) => Ok(Answer { upstream, response, spare }),
             Err(SendFailure { error, unsent, head, exposure }) => {
                 let rebuilt = || match spare {

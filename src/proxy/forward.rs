@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use http::{Method, Request, Response, request};
+use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
 
 use crate::error::{FailureKind, ProxyError};
@@ -42,16 +42,21 @@ pub(crate) async fn run(
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
     let outbound = outbound::prepare(exchange, route, head, body).await?;
     let (service, stake) = (&route.service, outbound.stake());
-    let Outbound { mut request, upgrade, key } = outbound;
+    let Outbound { request, upgrade, key } = outbound;
     let method = request.method().clone();
+    let mut request = Some(request);
     let mut course = Course { exchange, service, method, upgrade, key, stake, trail: Trail::default() };
     loop {
-        let attempt = course.begin().await?;
-        let (attempt, sent) = course.send(attempt, request).await;
-        request = match course.settle(attempt, sent).await {
+        let mut attempt = course.begin().await?;
+        let sent = course.send(&mut attempt, &mut request).await;
+        match course.settle(attempt, sent) {
             Settled::Ends(answer) => return answer,
-            Settled::Again(same_request) => *same_request,
-        };
+            Settled::Switches(arrived) => return arrived.switch(course.exchange).await,
+            Settled::Again(due, same_request) => {
+                course.pause(due).await;
+                request = Some(*same_request);
+            }
+        }
     }
 }
 
@@ -86,8 +91,10 @@ struct Trail {
 enum Settled {
     /// Nothing: this is the answer.
     Ends(Result<Response<ProxyBody>, ProxyError>),
+    /// Nothing either: the connection becomes something else.
+    Switches(Box<Arrived>),
     /// Another one.
-    Again(Box<Request<RequestBody>>),
+    Again(Due, Box<Request<RequestBody>>),
 }
 
 impl Course<'_> {
@@ -159,16 +166,17 @@ impl Course<'_> {
         }
     }
 
-    async fn send(&mut self, mut attempt: Attempt, request: Request<RequestBody>) -> (Attempt, Sent) {
-        if let Some(delay) = self.hedge_delay(&request) {
+    /// Sends `request`, which is there, as `attempt`. Both are lent: what is moved through nested futures is copied each
+    /// time.
+    async fn send(&mut self, attempt: &mut Attempt, request: &mut Option<Request<RequestBody>>) -> Sent {
+        if let Some(delay) = request.as_ref().and_then(|request| self.hedge_delay(request)) {
             return Box::pin(self.race(attempt, request, delay)).await;
         }
-        if matches!(request.body(), RequestBody::Streaming(_)) {
+        if request.as_ref().is_some_and(|request| matches!(request.body(), RequestBody::Streaming(_))) {
             attempt.streams_body();
         }
         let way = if self.exchange.attempts > 1 { Way::Fresh } else { Way::Pooled };
-        let sent = self.errand().run(&attempt, way, request).await;
-        (attempt, sent)
+        self.errand().run(attempt, way, request).await
     }
 
     fn errand(&self) -> Errand<'_> {
@@ -191,22 +199,22 @@ impl Course<'_> {
     }
 
     /// Records how an attempt went, and prepares the next one if there is to be one.
-    async fn settle(&mut self, attempt: Attempt, sent: Sent) -> Settled {
+    fn settle(&mut self, attempt: Attempt, sent: Sent) -> Settled {
         self.exchange.waits.connect = sent.connect;
         match sent.outcome {
-            Ok(answer) => self.answered(attempt, answer).await,
-            Err(lost) => self.lost(attempt, lost).await,
+            Ok(answer) => self.answered(attempt, answer),
+            Err(lost) => self.lost(attempt, lost),
         }
     }
 
-    async fn answered(&mut self, mut attempt: Attempt, mut answer: Answer) -> Settled {
+    fn answered(&mut self, mut attempt: Attempt, mut answer: Answer) -> Settled {
         let status = answer.response.status();
         let now = clock::now();
         attempt.head_arrived(status, answer.response.headers(), now);
         self.exchange.upstream_status = Some(status);
         self.exchange.waits.ttfb = Some(now.since(self.exchange.started));
         let Some(end) = self.end_of(&mut attempt, &mut answer) else {
-            return self.hand_on(attempt, answer, now).await;
+            return self.hand_on(attempt, answer, now);
         };
         let exposure = if end == End::Leaving { Exposure::Unsent } else { Exposure::Sent };
         match self.ask(&attempt, end, exposure, answer.replay()) {
@@ -214,26 +222,31 @@ impl Course<'_> {
                 self.list(&attempt, Outcome::of(status), now, Followed::Yes);
                 attempt.complete(status, now);
                 match answer.into_request(&self.errand(), now) {
-                    Some(request) => self.pause(due, request).await,
+                    Some(request) => Settled::Again(due, request),
                     // Its head was too long to keep: the answer is gone, and what it said is said by us.
                     None => Settled::Ends(Err(FailureKind::NoHealthyBackend.into())),
                 }
             }
             Grant::OverBudget => {
                 self.exchange.fail(FailureKind::RetryBudgetExhausted);
-                self.hand_on(attempt, answer, now).await
+                self.hand_on(attempt, answer, now)
             }
-            Grant::No => self.hand_on(attempt, answer, now).await,
+            Grant::No => self.hand_on(attempt, answer, now),
         }
     }
 
-    async fn hand_on(&mut self, attempt: Attempt, answer: Answer, now: Moment) -> Settled {
-        self.list(&attempt, Outcome::of(answer.response.status()), now, Followed::No);
-        let arrived = Arrived { attempt, answer, now, method: &self.method, upgrade: self.upgrade };
-        Settled::Ends(arrived.hand_on(self.exchange).await)
+    fn hand_on(&mut self, attempt: Attempt, answer: Answer, now: Moment) -> Settled {
+        let status = answer.response.status();
+        self.list(&attempt, Outcome::of(status), now, Followed::No);
+        let arrived = Arrived { attempt, answer, now, upgrade: self.upgrade };
+        match status {
+            StatusCode::SWITCHING_PROTOCOLS => Settled::Switches(Box::new(arrived)),
+            _ => Settled::Ends(arrived.hand_on(self.exchange, &self.method)),
+        }
     }
 
-    async fn lost(&mut self, attempt: Attempt, lost: Lost) -> Settled {
+    #[cold]
+    fn lost(&mut self, attempt: Attempt, lost: Lost) -> Settled {
         let Lost { error, exposure, request } = lost;
         let replay = if request.is_some() { Replay::Possible } else { Replay::Impossible };
         let grant = self.ask(&attempt, End::Failure(error.kind), exposure, replay);
@@ -243,19 +256,19 @@ impl Course<'_> {
         match (grant, request) {
             (Grant::Retry(due), Some(request)) => {
                 self.trail.failure = Some(error);
-                self.pause(due, request).await
+                Settled::Again(due, request)
             }
             (Grant::OverBudget, _) => Settled::Ends(Err(ProxyError::new(FailureKind::RetryBudgetExhausted, error))),
             _ => Settled::Ends(Err(error)),
         }
     }
 
-    async fn pause(&mut self, due: Due, request: Box<Request<RequestBody>>) -> Settled {
+    /// Waits until the next attempt may begin.
+    async fn pause(&mut self, due: Due) {
         self.exchange.connection.activity.leave_backend();
         if !due.pause.is_zero() {
             tokio::time::sleep(due.pause).await;
         }
         self.trail.due = Some(due);
-        Settled::Again(request)
     }
 }

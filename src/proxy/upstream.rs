@@ -152,14 +152,15 @@ impl Upstream {
         self.driver.drive(&mut Context::from_waker(NOBODY));
     }
 
-    /// Sends a request and waits for the response head until `deadline`.
+    /// Sends the request that is in `cargo` and waits for the response head until `deadline`.
     pub(crate) async fn send(
         &mut self,
-        request: Request<RequestBody>,
+        cargo: &mut Option<Request<RequestBody>>,
         timer: &Timer,
         deadline: Deadline,
     ) -> Result<Response<Incoming>, SendFailure> {
         self.uses = self.uses.saturating_add(1);
+        let request = cargo.take().expect("an attempt begins with a request");
         let mut response = pin!(self.sender.try_send_request(request));
         let mut first_poll = true;
         let mut now = deadline.now;

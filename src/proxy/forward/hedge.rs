@@ -50,36 +50,36 @@ impl Course<'_> {
         }
     }
 
-    /// Sends `request` as `first`, and once more elsewhere if there is no answer after `delay`.
+    /// Sends `request` as `first`, and once more elsewhere if there is no answer after `delay`. The winner becomes `first`.
     pub(super) async fn race(
         &mut self,
-        first: Attempt,
-        request: Request<RequestBody>,
+        first: &mut Attempt,
+        request: &mut Option<Request<RequestBody>>,
         delay: Duration,
-    ) -> (Attempt, Sent) {
+    ) -> Sent {
         let (connection, request_id) = (self.exchange.connection.clone(), self.exchange.request_id);
         let errand = Errand { connection: &connection, request_id: request_id.as_str(), ..self.errand() };
-        let copy = request_body::copy(&request);
+        let mut copy = request.as_ref().and_then(request_body::copy);
         let mut second = None;
         let finish = {
-            let mut primary = pin!(errand.run(&first, Way::Pooled, request));
+            let mut primary = pin!(errand.run(first, Way::Pooled, request));
             let early = tokio::select! {
                 biased;
                 sent = &mut primary => Some(sent),
                 () = tokio::time::sleep(delay) => None,
             };
-            match (early, copy) {
+            match (early, copy.is_some()) {
                 (Some(sent), _) => Finish { winner: Which::First, sent, other: None },
-                (None, Some(copy)) if self.begin_hedge(&first, &mut second) => {
+                (None, true) if self.begin_hedge(first, &mut second) => {
                     let attempt = second.as_ref().expect("it has begun");
-                    let hedge = pin!(errand.run(attempt, Way::Pooled, copy));
+                    let hedge = pin!(errand.run(attempt, Way::Pooled, &mut copy));
                     first_good(primary, hedge, worth).await
                 }
                 _ => Finish { winner: Which::First, sent: primary.await, other: None },
             }
         };
         match second {
-            None => (first, finish.sent),
+            None => finish.sent,
             Some(second) => self.conclude(first, second, finish),
         }
     }
@@ -104,29 +104,29 @@ impl Course<'_> {
         true
     }
 
-    /// Records the loser, and gives the winner.
-    fn conclude(&mut self, first: Attempt, second: Attempt, finish: Finish<Sent>) -> (Attempt, Sent) {
+    /// Records the loser; the winner takes the place of `first`.
+    fn conclude(&mut self, first: &mut Attempt, second: Attempt, finish: Finish<Sent>) -> Sent {
         let mut hedged = Occasion::of("hedge", Duration::ZERO);
         if self.exchange.is_logged() {
             hedged.pass_by(self.service, &[first.backend().id]);
         }
         let of_first = std::mem::take(&mut self.trail.occasion);
-        let (winner, of_winner, loser, of_loser) = match finish.winner {
-            Which::First => (first, of_first, second, hedged),
-            Which::Second => (second, hedged, first, of_first),
+        let (loser, of_winner, of_loser) = match finish.winner {
+            Which::First => (second, of_first, hedged),
+            Which::Second => {
+                self.service.metrics.hedge_won();
+                (std::mem::replace(first, second), hedged, of_first)
+            }
         };
-        if finish.winner == Which::Second {
-            self.service.metrics.hedge_won();
-        }
         self.trail.tried.push(loser.backend().id);
         self.trail.occasion = of_loser;
         self.record_loser(loser, finish.other);
         self.trail.occasion = of_winner;
-        self.exchange.connection.activity.enter_backend(winner.backend().id);
+        self.exchange.connection.activity.enter_backend(first.backend().id);
         if self.exchange.is_logged() {
-            self.exchange.backend = Some(winner.backend().clone());
+            self.exchange.backend = Some(first.backend().clone());
         }
-        (winner, finish.sent)
+        finish.sent
     }
 
     fn record_loser(&mut self, mut loser: Attempt, sent: Option<Sent>) {
