@@ -16,11 +16,9 @@ use crate::units::Moment;
 
 /// Idle connections kept per worker and backend; more than that are closed after use.
 const IDLE_PER_BACKEND_MAX: usize = 4_096;
-/// Idle connections left to grow old while none is safe for a request: what they survive makes longer rests safe. With
-/// eight, a request every `t` leaves one that rested `8t`, which proves `2t`. Beyond them, a fresh connection replaces one.
-const WITNESSES: usize = 8;
-/// Within a turn of the runtime, the backend may have closed a connection and we have not heard of it.
-const TURN_MAX: Duration = Duration::from_millis(10);
+/// Idle connections kept while none is safe for a request that needs it: a fresh connection replaces one of more. Each may
+/// hold a thread of the backend.
+const UNSAFE_MAX: usize = 3;
 
 /// Idle connections of one worker, by backend.
 #[derive(Default)]
@@ -138,8 +136,8 @@ impl Pool {
                 self.idle.pop_back();
                 continue;
             }
-            if need == Need::Sure && rested > self.backend.idle_limit.safe_rest(youngest.advertised_idle) {
-                self.make_room(now);
+            if need == Need::Sure && rested >= self.backend.idle_limit.safe_rest(youngest.advertised_idle) {
+                self.make_room();
                 return None; // all others rested longer
             }
             let mut upstream = self.idle.pop_back()?;
@@ -157,11 +155,10 @@ impl Pool {
         Given::Kept
     }
 
-    /// For a fresh connection, so that requests which need one do not heap up idle ones.
-    fn make_room(&mut self, now: Moment) {
-        if self.idle.len() >= WITNESSES {
-            self.learn(Moment(now.0.saturating_sub(TURN_MAX.as_nanos() as u64)));
-            self.idle.pop_front();
+    /// For a fresh connection. The oldest stays: what it survives makes longer rests safe.
+    fn make_room(&mut self) {
+        if self.idle.len() >= UNSAFE_MAX {
+            self.idle.remove(1);
         }
     }
 

@@ -2,6 +2,7 @@
 //! It promises that a child ends with its value. It ends nothing that it did not start.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -92,11 +93,16 @@ pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
-/// Open sockets of a process: unlike all of its files, none that a file watcher or a log opens when it comes to it.
-pub(crate) fn open_sockets(pid: u32) -> usize {
-    let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").flatten();
-    let links = files.filter_map(|file| fs::read_link(file.path()).ok());
-    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
+/// Sockets connected to `peer`, by whomever, that it has closed and their owner has not: `CLOSE_WAIT` in proc(5)'s `net/tcp`.
+pub(crate) fn n_half_closed(peer: SocketAddr) -> usize {
+    const CLOSE_WAIT: &str = "08";
+    let port = format!(":{:04X}", peer.port());
+    let table = fs::read_to_string("/proc/net/tcp").expect("this is Linux");
+    let is_one = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        words.get(2).is_some_and(|remote| remote.ends_with(&port)) && words.get(3) == Some(&CLOSE_WAIT)
+    };
+    table.lines().filter(|line| is_one(line)).count()
 }
 
 /// Lets this test program hold some thousand sockets: the usual soft limit is 1,024.
