@@ -209,7 +209,8 @@ async fn a_body_that_ends_early_is_no_whole_body() {
 async fn answers_on_shared_upstream_connections_are_never_swapped() {
     let pair = Pair::start(|received| {
         let body = received.target().to_owned();
-        vec![Act::ReadBody, Act::Send(response(200, &[], &body))]
+        // It says how long it waits: POSTs too share connections from the first one on.
+        vec![Act::ReadBody, Act::Send(response(200, &[("Keep-Alive", "timeout=60")], &body))]
     })
     .await;
     let mut clients = tokio::task::JoinSet::new();
