@@ -106,8 +106,8 @@ impl Pools {
 
     /// Closes everything that rests: there are no descriptors for what is asked for now.
     pub(crate) fn clear(&self) {
-        let pools = std::mem::take(&mut *self.lock());
-        drop(pools);
+        // The pools stay: connections that are in use now will count their disturbances in them.
+        self.lock().values_mut().for_each(|pool| pool.idle.clear());
     }
 
     fn lock(&self) -> MutexGuard<'_, ById> {
