@@ -156,9 +156,11 @@ impl Pool {
     }
 
     /// For a fresh connection. The oldest stays: what it survives makes longer rests safe.
+    ///
+    /// What goes is reset: closed in order, 500 of them a second would leave no local port to connect from.
     fn make_room(&mut self) {
         if self.idle.len() >= UNSAFE_MAX {
-            self.idle.remove(1);
+            self.idle.remove(1).into_iter().for_each(|upstream| upstream.reset());
         }
     }
 

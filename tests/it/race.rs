@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use crate::support::{
     Act, Client, IdleCloser, Manners, Origin, PATIENCE, Pair, Portway, Race, Received, Tally, Yaml, cpu_time,
-    eventually, n_half_closed, read_and_answer, response, whole_machine,
+    eventually, n_half_closed, n_lingering, read_and_answer, response, whole_machine,
 };
 
 const IDLE: Duration = Duration::from_millis(50);
@@ -138,6 +138,19 @@ async fn posts_that_need_fresh_connections_leave_few_idle_ones() {
         assert!(pair.origin.n_open() <= 4, "{} connections for one client", pair.origin.n_open());
         sleep(Duration::from_millis(15)).await;
     }
+}
+
+/// A local port is held for a minute by each connection that we close in order: some hundred a second would use them up.
+#[tokio::test]
+async fn posts_that_need_fresh_connections_use_up_no_ports() {
+    let closing = Origin::with_idle_close(Duration::from_millis(60), |_| read_and_answer()).await;
+    let pair = Pair::before(Yaml::default(), closing).await;
+    let mut client = pair.connect().await;
+    for _ in 0..100 {
+        is_fresh(&pair, &mut client, "POST").await;
+    }
+    assert!(pair.origin.n_accepted() >= 50, "only {} fresh connections", pair.origin.n_accepted());
+    assert!(n_lingering(pair.origin.address) <= 5, "{} ports are held", n_lingering(pair.origin.address));
 }
 
 #[tokio::test]

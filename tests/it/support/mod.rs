@@ -35,7 +35,7 @@ pub(crate) use origin::{Act, Origin, Received, response};
 pub(crate) use pair::{Answer, Pair, Yaml, read_and_answer};
 pub(crate) use portway::{Launch, Portway, binary};
 pub(crate) use process::{
-    Guarded, Scratch, cpu_time, limit_files, n_half_closed, open_files, raise_files_limit, resident_bytes,
+    Guarded, Scratch, cpu_time, limit_files, n_half_closed, n_lingering, open_files, raise_files_limit, resident_bytes,
 };
 pub(crate) use race::{Race, Tally};
 pub(crate) use wire::{Body, Head, Response};

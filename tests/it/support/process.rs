@@ -93,14 +93,23 @@ pub(crate) fn open_files(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).expect("the process runs").count()
 }
 
-/// Sockets connected to `peer`, by whomever, that it has closed and their owner has not: `CLOSE_WAIT` in proc(5)'s `net/tcp`.
+/// Sockets connected to `peer`, by whomever, that it has closed and their owner has not: `CLOSE_WAIT`.
 pub(crate) fn n_half_closed(peer: SocketAddr) -> usize {
-    const CLOSE_WAIT: &str = "08";
+    n_in_state(peer, "08")
+}
+
+/// Connections to `peer` that were closed on this side first, and hold their local port for a minute: `TIME_WAIT`.
+pub(crate) fn n_lingering(peer: SocketAddr) -> usize {
+    n_in_state(peer, "06")
+}
+
+/// proc(5): the third and fourth columns of `net/tcp` are the remote address and the state.
+fn n_in_state(peer: SocketAddr, state: &str) -> usize {
     let port = format!(":{:04X}", peer.port());
     let table = fs::read_to_string("/proc/net/tcp").expect("this is Linux");
     let is_one = |line: &str| {
         let words: Vec<_> = line.split_whitespace().collect();
-        words.get(2).is_some_and(|remote| remote.ends_with(&port)) && words.get(3) == Some(&CLOSE_WAIT)
+        words.get(2).is_some_and(|remote| remote.ends_with(&port)) && words.get(3) == Some(&state)
     };
     table.lines().filter(|line| is_one(line)).count()
 }
