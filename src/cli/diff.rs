@@ -31,7 +31,7 @@ pub(crate) fn run(args: &DiffArgs) -> ExitCode {
 }
 
 /// The configuration that is in effect.
-fn active(admin: &Admin) -> Result<Config, String> {
+pub(super) fn active(admin: &Admin) -> Result<Config, String> {
     let answer = admin_client::get(admin, "/api/v1/config").map_err(|error| format!("error: {error}"))?;
     let Answer { status: 200, body } = answer else {
         return Err(format!("error: {}", reload::not_understood(admin, &answer)));

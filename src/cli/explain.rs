@@ -9,7 +9,7 @@ use http::request::Parts;
 
 use super::ExplainArgs;
 use crate::admin::{BackendState, BackendStatus, Status};
-use crate::config::checked::{Config, Filters, Rewrite, Route, RouteAction, Service, Source};
+use crate::config::checked::{Config, Filters, Retries, Rewrite, Route, RouteAction, Service, Source};
 use crate::config::quantity::spell_duration;
 use crate::error::FailureKind;
 use crate::http::authority::{self, Onward};
@@ -34,11 +34,21 @@ pub(crate) fn run(args: &ExplainArgs) -> ExitCode {
             return ExitCode::from(super::USAGE);
         }
     };
-    let loaded = match args.instance.file.load() {
-        Ok(loaded) => loaded,
-        Err(code) => return code,
+    let (config, running) = match args.live {
+        // Both are asked for before anything is said: half an answer would be of one configuration and no state.
+        true => match args.instance.admin().and_then(|admin| super::diff::active(&admin)) {
+            Ok(config) => (config, running(args)),
+            Err(message) => return super::complain(&message),
+        },
+        false => match args.instance.file.load() {
+            Ok(loaded) => (loaded.config, running(args)),
+            Err(code) => return code,
+        },
     };
-    let answer = explain(&loaded.config, parts, || running(args));
+    if let (true, Err(message)) = (args.live, &running) {
+        return super::complain(&format!("error: {message}"));
+    }
+    let answer = explain(&config, parts, || running);
     let printed = super::print(&answer.text);
     match answer.taken {
         Taken::Yes => printed,
@@ -143,12 +153,26 @@ fn forwarded(parts: &Parts, service: &Service, rewrite: &Rewrite) -> Action {
         Rewrite::ReplacePrefix { .. } | Rewrite::Regex { .. } => "   (rewrite)",
     };
     let timeout = spell_duration(service.timeout);
-    let mut text = format!("request    {} {target}{how}   timeout {timeout}\n", parts.method);
+    let retries = retries(&service.retries);
+    let mut text = format!("request    {} {target}{how}   timeout {timeout}   {retries}\n", parts.method);
     let filters = filters(&service.filters);
     if !filters.is_empty() {
         text += &format!("filters    {filters}\n");
     }
     Action::Forwarded(text)
+}
+
+/// `retries 1 (connection)`, `no retries`.
+fn retries(retries: &Retries) -> String {
+    let Retries { attempts: attempts @ 1.., when, .. } = retries else { return "no retries".to_owned() };
+    let words =
+        [("connection", when.connection), ("timeout", when.timeout), ("invalid_response", when.invalid_response)];
+    let words = words.into_iter().filter(|(_, wanted)| *wanted).map(|(word, _)| word.to_owned());
+    let statuses = when.statuses.iter().map(|range| match range.start() == range.end() {
+        true => range.start().to_string(),
+        false => format!("{}-{}", range.start(), range.end()),
+    });
+    format!("retries {attempts} ({})", words.chain(statuses).collect::<Vec<_>>().join(", "))
 }
 
 fn filters(filters: &Filters) -> String {
@@ -223,7 +247,9 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
     });
     match found {
         Ok((backends, address)) => {
-            let rows: Vec<[String; 5]> = backends.iter().map(live).collect();
+            let candidates = backends.iter().filter(|backend| is_candidate(backend)).count();
+            let mark = if candidates == 1 { "← would be picked" } else { "← may be picked" };
+            let rows: Vec<[String; 5]> = backends.iter().map(|backend| live(backend, mark)).collect();
             block(&rows) + &nobody_sound(&backends) + &format!("           (as the instance at {address} has them)\n")
         }
         Err(reason) => {
@@ -236,10 +262,21 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
     }
 }
 
-fn live(backend: &BackendStatus) -> [String; 5] {
+/// Whether the picker considers it.
+fn is_candidate(backend: &BackendStatus) -> bool {
+    matches!(backend.state, BackendState::Ready | BackendState::Probation)
+}
+
+fn live(backend: &BackendStatus, mark: &str) -> [String; 5] {
     let latency = backend.p50_ms.map_or_else(String::new, |ms| format!("p50 {}", super::status::millis(Some(ms))));
     let in_flight = format!("in flight {}", backend.in_flight);
-    [backend.address.clone(), backend.state.to_string(), in_flight, latency, super::status::because(backend)]
+    let because = super::status::because(backend);
+    let verdict = match (is_candidate(backend), because.is_empty()) {
+        (false, _) => because,
+        (true, true) => mark.to_owned(),
+        (true, false) => format!("{mark}: {because}"),
+    };
+    [backend.address.clone(), backend.state.to_string(), in_flight, latency, verdict]
 }
 
 /// What happens to a request while nothing speaks for any backend.
@@ -307,7 +344,7 @@ route      shop.example.com/api  →  service `shop-api`
            because: host matches exactly, path prefix /api (4) beats / (1)
            not:     `shop`   shop.example.com/     shorter prefix
                     `admin`  shop.example.com/api  needs header x-admin
-request    GET /items?page=2   (strip_prefix)   timeout 15s
+request    GET /items?page=2   (strip_prefix)   timeout 15s   retries 1 (connection)
 filters    compression
 backends   10.0.0.11:5000
            10.0.0.12:5000  weight 2
@@ -321,7 +358,11 @@ backends   10.0.0.11:5000
         let loaded = load::parse("services: { web: { backends: [\"a:1\"] } }", "x", &ProcessEnvironment).unwrap();
         let parts = request::parts("GET", "/a?b=c", &[]).unwrap();
         let answer = explain(&loaded.config, parts, || Err(String::new()));
-        assert!(answer.text.contains("request    GET /a?b=c   timeout 1m\n"), "{}", answer.text);
+        assert!(
+            answer.text.contains("request    GET /a?b=c   timeout 1m   retries 1 (connection)\n"),
+            "{}",
+            answer.text
+        );
     }
 
     #[test]

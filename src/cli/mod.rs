@@ -153,6 +153,9 @@ pub struct ExplainArgs {
     /// A header field of the request; may be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     pub headers: Vec<String>,
+    /// Judge by the configuration that the running instance has in effect, not by the file
+    #[arg(long)]
+    pub live: bool,
 }
 
 /// Arguments of `status`.

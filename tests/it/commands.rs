@@ -207,6 +207,7 @@ fn a_running_instance_is_asked_where_its_configuration_says_and_with_its_token()
     let status: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
     assert_eq!(status["services"][0]["name"], "web");
     portway(&scratch.0, "explain GET /x").assert(0, &["127.0.0.1:1", "ready", "in flight 0"]);
+    portway(&scratch.0, "explain --live GET /x").assert(0, &["127.0.0.1:1", "ready", "← would be picked"]);
     portway(&scratch.0, &format!("status --admin {admin}")).assert(1, &["wants another token", "--token"]);
     portway(&scratch.0, &format!("status --admin {admin} --token s3cret")).assert(0, &["ready"]);
     portway(&scratch.0, &format!("status --admin {address}")).assert(1, &["error: "]);
@@ -309,7 +310,8 @@ async fn the_demo_needs_nothing_shows_what_happens_and_ends_with_zero() {
     })
     .await;
     assert!(String::from_utf8_lossy(&switch("start").await.0).contains("steady is serving"));
-    eventually(Duration::from_secs(10), "an answer of steady", || async {
+    // It may have been ejected meanwhile, for ten seconds.
+    eventually(Duration::from_secs(40), "an answer of steady", || async {
         get(front, "/").await.get("x-backend") == Some("steady")
     })
     .await;
