@@ -31,6 +31,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         fault: "5,000 connections at once, then 12,000 where 6,000 are allowed",
         bar: "refused only above the limit, and fast; then accepting as before within 1 s",
         top: "limits: { connections: 6000 }",
+        // Few of the honest ones are under way at a time, so that flood and load together stay below the limit.
+        full_rate: 200,
         play: |stage| Box::pin(storm(stage)),
         ..Scenario::ORDINARY
     },
