@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use super::CheckArgs;
-use crate::config::checked::{Config, Source};
+use crate::config::checked::Config;
 use crate::config::diagnostic::count_of;
 use crate::config::expand::ProcessEnvironment;
 use crate::config::load;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
 /// `3 services, 7 backends, 4 routes, 1 listener`.
 fn contents(config: &Config) -> String {
     let n_backends = config.services.iter().map(|service| {
-        let Source::Backends(backends) = &service.source;
+        let backends = service.source.declared();
         backends.len()
     });
     let n_routes = config.services.iter().map(|service| service.routes.len());

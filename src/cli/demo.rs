@@ -183,7 +183,7 @@ mod tests {
         let there = "127.0.0.1:2".parse().unwrap();
         let stage = Stage { front: here, admin: there, folder: Path::new("/tmp/x"), backends: &backends };
         let loaded = load::parse(&stage.yaml(), "portway.yaml", &ProcessEnvironment).unwrap();
-        let crate::config::checked::Source::Backends(addresses) = &loaded.config.services[0].source;
+        let addresses = loaded.config.services[0].source.declared();
         assert_eq!(addresses.len(), 3);
         assert!(loaded.warnings.is_empty());
         let alone = load::parse(&stage.services(), "portway.yaml", &ProcessEnvironment);

@@ -9,7 +9,7 @@ use http::request::Parts;
 
 use super::ExplainArgs;
 use crate::admin::{BackendState, BackendStatus, Status};
-use crate::config::checked::{Config, Filters, Retries, Rewrite, Route, RouteAction, Service, Source};
+use crate::config::checked::{Config, Filters, Retries, Rewrite, Route, RouteAction, Service};
 use crate::config::quantity::spell_duration;
 use crate::error::FailureKind;
 use crate::http::authority::{self, Onward};
@@ -253,7 +253,7 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
             block(&rows) + &nobody_sound(&backends) + &format!("           (as the instance at {address} has them)\n")
         }
         Err(reason) => {
-            let Source::Backends(configured) = &service.source;
+            let configured = service.source.declared();
             let weight = |weight: u32| if weight == 1 { String::new() } else { format!("weight {weight}") };
             let rows: Vec<[String; 2]> =
                 configured.iter().map(|entry| [entry.address.to_string(), weight(entry.weight.get())]).collect();

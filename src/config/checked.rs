@@ -12,9 +12,14 @@ use ipnet::IpNet;
 
 use crate::units::{ByteSize, HostPort, ServiceName, Weight};
 
+mod containers;
 mod pattern;
 mod resilience;
 
+pub use containers::{
+    AddressFrom, Autoscale, ContainerSource, DockerSource, Endpoint, Hold, Hook, HookWay, LabelMatch, Pull, Reach,
+    SwarmSource, Target, Template, WaitingPage,
+};
 pub use pattern::Pattern;
 pub use resilience::{Backoff, Ejection, Health, Hedge, Initial, OtherBackend, Probe, Retries, RetryBudget, RetryWhen};
 
@@ -167,6 +172,8 @@ pub struct Service {
     pub routes: Vec<Route>,
     /// Where its backends come from.
     pub source: Source,
+    /// How many there should be, if Portway decides that.
+    pub autoscale: Option<Autoscale>,
     /// How a backend is chosen.
     pub balance: Balance,
     /// Whole request: queueing and attempts included.
@@ -199,12 +206,28 @@ pub struct Service {
     pub drain: Duration,
 }
 
-/// Where backends come from. Later issues add `docker` and `container`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where backends come from.
+#[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// Addresses in the file; names are resolved again and again, and every address is a backend. Empty only if every
     /// route of the service is a redirect.
     Backends(Vec<BackendAddress>),
+    /// Containers that somebody else starts.
+    Docker(DockerSource),
+    /// Containers that Portway runs.
+    Container(Box<ContainerSource>),
+    /// Tasks of a Swarm service.
+    Swarm(SwarmSource),
+}
+
+impl Source {
+    /// The addresses that the file names; none if they are found out.
+    pub fn declared(&self) -> &[BackendAddress] {
+        match self {
+            Source::Backends(backends) => backends,
+            Source::Docker(_) | Source::Container(_) | Source::Swarm(_) => &[],
+        }
+    }
 }
 
 /// One entry of `backends`.

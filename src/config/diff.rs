@@ -194,6 +194,7 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
         name: _,
         routes,
         source,
+        autoscale,
         balance,
         timeout,
         timeouts,
@@ -220,6 +221,7 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
     let from_to = |from: String, to: String| format!("from {from} to {to}");
     let times = |from: Duration, to: Duration| from_to(spell_duration(from), spell_duration(to));
     let cap = |cap: Option<std::num::NonZeroU32>| cap.map_or("unlimited".to_owned(), |cap| cap.to_string());
+    note(old.autoscale != *autoscale, "autoscale", String::new());
     note(old.balance != *balance, "balance", String::new());
     note(old.timeout != *timeout, "timeout", times(old.timeout, *timeout));
     note(old.timeouts != *timeouts, "timeouts", String::new());
@@ -245,7 +247,7 @@ fn route_parts(old: &[Route], new: &[Route]) -> Vec<Part> {
 }
 
 fn backend_parts(old: &Source, new: &Source) -> Vec<Part> {
-    let (Source::Backends(old), Source::Backends(new)) = (old, new);
+    let (old, new) = (old.declared(), new.declared());
     let name = |backend: &BackendAddress| backend.address.to_string();
     parts_of("backend", paired(old, new, |backend| &backend.address), name)
 }

@@ -80,7 +80,7 @@ fn the_smallest_file_has_every_default() {
     assert_eq!(web.timeout, defaults::TIMEOUT);
     assert_eq!(web.balance, Balance::LeastRequests);
     assert!(web.filters.is_empty());
-    let Source::Backends(backends) = &web.source;
+    let backends = web.source.declared();
     assert_eq!(backends[0].address, HostPort { host: "127.0.0.1".into(), port: 5000 });
 }
 
@@ -155,7 +155,7 @@ fn each_key_of_a_service_reaches_the_configuration() {
     assert_eq!((web.keepalive.idle, web.keepalive.max_requests.map(|n| n.get())), (Duration::ZERO, Some(9)));
     assert_eq!(web.buffer, Buffer { request: ByteSize(0), response: defaults::BUFFER_RESPONSE });
     assert_eq!(web.max_body, ByteSize::mib(1024));
-    let Source::Backends(backends) = &web.source;
+    let backends = web.source.declared();
     assert_eq!((backends[0].weight.get(), backends[0].zone.as_deref()), (3, Some("a")));
     let edits = web.filters.headers.expect("headers were typed");
     assert_eq!((edits.response.set.len(), edits.response.remove.len()), (1, 1));

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::checked::{Service as Declared, Source};
+use crate::config::checked::Service as Declared;
 use crate::lifecycle::clock;
 use crate::runtime::registry::Registry;
 use crate::runtime::service::Service;
@@ -131,7 +131,7 @@ impl<S> ByHand<S> {
             let is_known = is_member || self.registry.is_drained(&service.name, address);
             return if is_known { vec![address] } else { vec![] };
         }
-        let Source::Backends(entries) = &declared.source;
+        let entries = declared.source.declared();
         let entry = entries.iter().find(|entry| entry.address.to_string() == backend);
         entry.map_or_else(Vec::new, |entry| self.registry.addresses(&entry.address))
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::config::checked::{Config, Source};
+use crate::config::checked::Config;
 use crate::runtime::membership::Members;
 use crate::runtime::registry::Registry;
 use crate::runtime::store::Store;
@@ -131,10 +131,7 @@ pub async fn learn_new(config: &Config, registry: &Registry, patience: Duration)
 
 /// The names among the backends of `config`.
 pub fn names(config: &Config) -> BTreeSet<HostPort> {
-    let entries = config.services.iter().flat_map(|service| {
-        let Source::Backends(backends) = &service.source;
-        backends
-    });
+    let entries = config.services.iter().flat_map(|service| service.source.declared());
     entries.map(|entry| &entry.address).filter(|address| address.socket_addr().is_none()).cloned().collect()
 }
 

@@ -28,6 +28,30 @@ impl BackendId {
     }
 }
 
+/// What stands behind an address that was found out. An engine gives the address of one that is gone to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Instance {
+    /// What the engine calls it: never reused.
+    pub id: Arc<str>,
+    /// What people call it: `shop-1`.
+    pub name: Arc<str>,
+}
+
+/// An address, and what stands behind it if that is known.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Located {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The container there.
+    pub instance: Option<Instance>,
+}
+
+impl From<SocketAddr> for Located {
+    fn from(address: SocketAddr) -> Self {
+        Self { address, instance: None }
+    }
+}
+
 /// One address of a service.
 pub struct Backend {
     /// Never reused.
@@ -38,6 +62,8 @@ pub struct Backend {
     pub address: SocketAddr,
     /// The address as text, made once: for logs, metrics and the consistent hash.
     pub name: Arc<str>,
+    /// The container there; `None` for an address that somebody wrote down.
+    pub instance: Option<Instance>,
     /// Its latency as `peak_ewma` sees it.
     pub latency: Ewma,
     /// How long it keeps an idle connection.
@@ -56,17 +82,14 @@ pub struct Backend {
 
 impl Backend {
     /// A backend that nothing is known about yet; it rings `bell` when its answers call for a decision.
-    pub fn new(
-        service: ServiceName,
-        address: SocketAddr,
-        metrics: Arc<BackendMetrics>,
-        bell: Arc<Notify>,
-    ) -> Arc<Self> {
+    pub fn new(service: ServiceName, place: Located, metrics: Arc<BackendMetrics>, bell: Arc<Notify>) -> Arc<Self> {
+        let Located { address, instance } = place;
         Arc::new(Self {
             id: BackendId::next(),
             service,
             address,
             name: address.to_string().into(),
+            instance,
             latency: Ewma::default(),
             idle_limit: IdleLimit::default(),
             metrics,
@@ -135,6 +158,12 @@ impl Backend {
     pub(super) fn leave(&self) {
         let before = self.in_flight.fetch_sub(1, SeqCst);
         debug_assert!(before > 0, "a place was given back twice");
+    }
+
+    /// Whether it is what stands at `place`: the same container, where containers are known.
+    pub fn stands_at(&self, place: &Located) -> bool {
+        let id = |instance: &Option<Instance>| instance.as_ref().map(|instance| instance.id.clone());
+        self.address == place.address && id(&self.instance) == id(&place.instance)
     }
 
     /// Whether it left its service: its pooled connections can go.

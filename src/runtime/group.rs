@@ -14,6 +14,7 @@ use crate::lifecycle::clock;
 use crate::runtime::backend::{Backend, BackendId};
 use crate::runtime::budget::Budget;
 use crate::runtime::queue::Queue;
+use crate::runtime::scale::Scale;
 use crate::runtime::standing::{Admits, Reason};
 use crate::runtime::tempo::Tempo;
 use crate::units::{HostPort, Moment, Weight};
@@ -27,6 +28,8 @@ pub struct Group {
     pub budget: Arc<Budget>,
     /// How fast the service lately is.
     pub tempo: Tempo,
+    /// How many replicas there should be.
+    pub scale: Scale,
     members: ArcSwap<BackendSet>,
     /// A [`Trials`]: read by each request, written when a probation begins or ends.
     trials: AtomicU8,
@@ -171,6 +174,7 @@ impl Group {
             queue: Queue::default(),
             budget: Arc::default(),
             tempo: Tempo::default(),
+            scale: Scale::default(),
             members: ArcSwap::from_pointee(empty),
             trials: AtomicU8::new(Trials::None as u8),
             was_complete: AtomicBool::new(false),

@@ -1,12 +1,11 @@
 //! Backends that left their service while requests were at them: how long those may finish, and who comes back in time.
 //! It promises that looking costs one load while nobody leaves. It cuts nothing: the workers' sweep does.
 
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 
-use crate::runtime::backend::{Backend, BackendId};
+use crate::runtime::backend::{Backend, BackendId, Located};
 use crate::units::{Moment, ServiceName};
 
 /// The backends that are on their way out.
@@ -34,10 +33,10 @@ impl Leaving {
         self.gone.store(Arc::new(gone));
     }
 
-    /// The backend of `service` at `address` if something is still open at it: it stays after all.
-    pub(super) fn take_back(&self, service: &ServiceName, address: SocketAddr) -> Option<Arc<Backend>> {
+    /// The backend of `service` at `place` if something is still open at it: it stays after all.
+    pub(super) fn take_back(&self, service: &ServiceName, place: &Located) -> Option<Arc<Backend>> {
         let upgraded = |gone: &Gone| gone.backend.upgrade();
-        let is_it = |backend: &Arc<Backend>| backend.service == *service && backend.address == address;
+        let is_it = |backend: &Arc<Backend>| backend.service == *service && backend.stands_at(place);
         let found = self.gone.load().iter().filter_map(upgraded).find(is_it)?;
         let mut gone = self.present();
         gone.retain(|gone| gone.id != found.id);
@@ -67,7 +66,8 @@ mod tests {
     fn backend() -> Arc<Backend> {
         let name = ServiceName::new("web").unwrap();
         let metrics = Metrics::new().backend(&name, "127.0.0.1:1");
-        Backend::new(name, "127.0.0.1:1".parse().unwrap(), metrics, Arc::default())
+        let address: std::net::SocketAddr = "127.0.0.1:1".parse().unwrap();
+        Backend::new(name, address.into(), metrics, Arc::default())
     }
 
     #[test]
@@ -85,9 +85,9 @@ mod tests {
     fn who_comes_back_in_time_is_not_cut() {
         let (leaving, backend) = (Leaving::default(), backend());
         leaving.add(std::slice::from_ref(&backend), Moment(1));
-        let found = leaving.take_back(&backend.service, backend.address).unwrap();
+        let found = leaving.take_back(&backend.service, &backend.address.into()).unwrap();
         assert_eq!(found.id, backend.id);
         assert_eq!(leaving.overdue(Moment(9)), []);
-        assert!(leaving.take_back(&backend.service, backend.address).is_none());
+        assert!(leaving.take_back(&backend.service, &backend.address.into()).is_none());
     }
 }

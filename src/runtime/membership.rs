@@ -1,6 +1,6 @@
 //! From what the configuration says of a service to the backends it has now.
 //! Promises one backend per address, the known one with its state, in the order of the file. It resolves nothing: names
-//! have the addresses that the registry has heard of.
+//! have the addresses that the registry has heard of, and so have containers.
 
 use std::sync::Arc;
 
@@ -23,7 +23,9 @@ pub struct Members {
 impl Members {
     /// Finds or makes the backends of `declared`.
     pub fn of(declared: &checked::Service, registry: &Registry) -> Self {
-        let Source::Backends(entries) = &declared.source;
+        let Source::Backends(entries) = &declared.source else {
+            return Self::found(declared, registry);
+        };
         let mut members = Self::default();
         for entry in entries {
             let addresses = match entry.address.socket_addr() {
@@ -34,7 +36,7 @@ impl Members {
                 members.unresolved.push(entry.address.clone());
             }
             for address in addresses {
-                let backend = registry.backend_from(&declared.name, address, |new| begin(new, declared));
+                let backend = registry.backend_from(&declared.name, address.into(), |new| begin(new, declared));
                 // Two names may lead to one address: it is one backend.
                 if members.backends.iter().all(|(member, _)| member.id != backend.id) {
                     members.backends.push((backend, entry.weight));
@@ -42,6 +44,13 @@ impl Members {
             }
         }
         members
+    }
+
+    /// Those that discovery has found.
+    fn found(declared: &checked::Service, registry: &Registry) -> Self {
+        let found = registry.found(&declared.name).into_iter();
+        let backend = |place| registry.backend_from(&declared.name, place, |new| begin(new, declared));
+        Self { backends: found.map(|place| (backend(place), Weight::ONE)).collect(), unresolved: Vec::new() }
     }
 
     /// Makes them the members of `service`, and lets go of those that are no longer among them; tells whether anything

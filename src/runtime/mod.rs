@@ -12,6 +12,7 @@ pub mod membership;
 pub mod queue;
 pub mod registry;
 pub mod route;
+pub mod scale;
 pub mod service;
 pub mod snapshot;
 pub mod standing;

@@ -10,13 +10,16 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use crate::lifecycle::clock;
-use crate::runtime::backend::Backend;
+use crate::runtime::backend::{Backend, Located};
 use crate::runtime::leaving::Leaving;
 use crate::runtime::standing::Reason;
 use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::{HostPort, ServiceName};
 
 type ByAddress = HashMap<SocketAddr, Arc<Backend>>;
+
+/// What is open at a container whose address another one has by now cannot end well; it may take so long to notice.
+const HANDOVER: Duration = Duration::from_secs(1);
 
 /// Finds or makes backends.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct Registry {
     metrics: Arc<Metrics>,
     backends: Mutex<HashMap<ServiceName, ByAddress>>,
     resolved: Mutex<HashMap<HostPort, BTreeSet<SocketAddr>>>,
+    /// What discovery says of services whose backends the file does not name.
+    found: Mutex<HashMap<ServiceName, BTreeSet<Located>>>,
     /// What people took out, whether it is a member at the moment or not. Only people make it longer.
     drained: Mutex<HashSet<(ServiceName, SocketAddr)>>,
     /// Rung by backends whose answers call for a decision.
@@ -35,44 +40,61 @@ pub struct Registry {
 impl Registry {
     /// An empty registry whose backends count in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        let (backends, resolved, drained) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Self { leaving: Arc::default(), metrics, backends, resolved, drained, bell: Arc::default() }
+        Self {
+            leaving: Arc::default(),
+            metrics,
+            backends: Mutex::default(),
+            resolved: Mutex::default(),
+            found: Mutex::default(),
+            drained: Mutex::default(),
+            bell: Arc::default(),
+        }
     }
 
     /// The backend of `service` at `address`: the one that is known, one that has not quite left, or a new one.
     pub fn backend(&self, service: &ServiceName, address: SocketAddr) -> Arc<Backend> {
-        self.backend_from(service, address, |_| ())
+        self.backend_from(service, address.into(), |_| ())
     }
 
     /// The same; a new one goes through `begin` before anybody else sees it.
-    pub fn backend_from(
-        &self,
-        service: &ServiceName,
-        address: SocketAddr,
-        begin: impl FnOnce(&Backend),
-    ) -> Arc<Backend> {
-        match self.lock().entry(service.clone()).or_default().entry(address) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(place) => {
-                if let Some(backend) = self.leaving.take_back(service, address) {
-                    backend.take_back();
-                    // People may have spoken while it was away.
-                    match self.people().contains(&(service.clone(), address)) {
-                        true => backend.standing.add(Reason::Drained),
-                        false => backend.standing.remove(Reason::Drained),
-                    };
-                    return place.insert(backend).clone();
-                }
-                let metrics = self.metrics.backend(service, &address.to_string());
-                let backend = Backend::new(service.clone(), address, metrics, self.bell.clone());
-                if self.people().contains(&(service.clone(), address)) {
-                    backend.standing.add(Reason::Drained);
-                }
-                begin(&backend);
-                self.watch(&backend);
-                place.insert(backend).clone()
+    ///
+    /// Another container at a known address is another backend: what was known of the one before does not hold for it,
+    /// and none of its connections is used again.
+    pub fn backend_from(&self, service: &ServiceName, place: Located, begin: impl FnOnce(&Backend)) -> Arc<Backend> {
+        match self.lock().entry(service.clone()).or_default().entry(place.address) {
+            Entry::Occupied(known) if known.get().stands_at(&place) => known.get().clone(),
+            Entry::Occupied(mut other) => {
+                let backend = self.join(service, place, begin);
+                let before = other.insert(backend.clone());
+                before.retire();
+                self.leaving.add(&[before], clock::now().after(HANDOVER));
+                backend
             }
+            Entry::Vacant(free) => free.insert(self.join(service, place, begin)).clone(),
         }
+    }
+
+    /// One that has not quite left, or a new one.
+    fn join(&self, service: &ServiceName, place: Located, begin: impl FnOnce(&Backend)) -> Arc<Backend> {
+        let address = place.address;
+        // People may have spoken while it was away.
+        let is_drained = self.people().contains(&(service.clone(), address));
+        if let Some(backend) = self.leaving.take_back(service, &place) {
+            backend.take_back();
+            match is_drained {
+                true => backend.standing.add(Reason::Drained),
+                false => backend.standing.remove(Reason::Drained),
+            };
+            return backend;
+        }
+        let metrics = self.metrics.backend(service, &address.to_string());
+        let backend = Backend::new(service.clone(), place, metrics, self.bell.clone());
+        if is_drained {
+            backend.standing.add(Reason::Drained);
+        }
+        begin(&backend);
+        self.watch(&backend);
+        backend
     }
 
     /// Its series ends with it, not when it leaves: what it still serves is worth seeing.
@@ -145,6 +167,30 @@ impl Registry {
         self.names().retain(|name, _| names.contains(name));
     }
 
+    /// What discovery has found of a service, in the order of addresses.
+    pub fn found(&self, service: &ServiceName) -> Vec<Located> {
+        self.finds().get(service).into_iter().flatten().cloned().collect()
+    }
+
+    /// Notes everything that discovery finds of a service; tells whether it is news.
+    pub fn note_found(&self, service: &ServiceName, found: BTreeSet<Located>) -> bool {
+        let mut finds = self.finds();
+        if finds.get(service).is_some_and(|known| *known == found) {
+            return false;
+        }
+        finds.insert(service.clone(), found);
+        true
+    }
+
+    /// Forgets what was found of services that are not among `services`.
+    pub fn retain_found(&self, services: &HashSet<ServiceName>) {
+        self.finds().retain(|service, _| services.contains(service));
+    }
+
+    fn finds(&self) -> MutexGuard<'_, HashMap<ServiceName, BTreeSet<Located>>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn people(&self) -> MutexGuard<'_, HashSet<(ServiceName, SocketAddr)>> {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,6 +207,7 @@ impl Registry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::backend::Instance;
 
     #[test]
     fn a_backend_keeps_its_state_for_as_long_as_it_is_a_member() {
@@ -222,6 +269,21 @@ mod tests {
         assert_eq!(again.id, held_by_a_request.id);
         assert!(!again.is_retired());
         assert_eq!(registry.leaving.overdue(clock::now()), []);
+    }
+
+    #[test]
+    fn another_container_at_the_same_address_is_another_backend() {
+        let registry = Registry::new(Metrics::new());
+        let name = ServiceName::new("web").unwrap();
+        let address = "127.0.0.1:5000".parse().unwrap();
+        let container =
+            |id: &str| Located { address, instance: Some(Instance { id: id.into(), name: "web-1".into() }) };
+        let first = registry.backend_from(&name, container("a"), |_| ());
+        assert_eq!(registry.backend_from(&name, container("a"), |_| ()).id, first.id);
+        let second = registry.backend_from(&name, container("b"), |_| ());
+        assert_ne!(second.id, first.id);
+        assert!(first.is_retired());
+        assert!(!second.is_retired());
     }
 
     #[test]

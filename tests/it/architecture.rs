@@ -58,12 +58,13 @@ const IMPORTS: [(&str, &[&str]); 19] = [
 const EVERYTHING: &[&str] = &["*"];
 
 /// Outside crates and where alone they are named: a module, or one file.
-const CRATES: [(&str, &[&str]); 17] = [
+const CRATES: [(&str, &[&str]); 18] = [
     ("serde_yaml", &["config/load.rs"]),
     ("saphyr_parser", &["config"]),
     ("schemars", &["config"]),
     ("annotate_snippets", &["config/render.rs"]),
     ("notify", &["control"]),
+    ("bollard", &["control/docker"]),
     ("regex", &["config", "routing"]),
     ("metrics", &["telemetry"]),
     ("metrics_exporter_prometheus", &["telemetry"]),
@@ -73,8 +74,8 @@ const CRATES: [(&str, &[&str]); 17] = [
     ("tower_http", &["proxy/stack.rs"]),
     // The demo's backends and clients are servers and clients like any other.
     // A probe is a client, but no request: it shares neither pools nor deadlines with the data plane.
-    ("hyper", &["proxy", "admin", "cli/demo", "control/health/probe"]),
-    ("hyper_util", &["proxy", "admin", "cli/demo", "control/health/probe"]),
+    ("hyper", &["proxy", "admin", "cli/demo", "control/health/probe", "control/autoscale"]),
+    ("hyper_util", &["proxy", "admin", "cli/demo", "control/health/probe", "control/autoscale"]),
     ("h2", &["control/health/probe"]),
     ("socket2", &["net", "admin/server.rs"]),
     ("clap", &["cli"]),
@@ -163,7 +164,7 @@ fn a_request_loads_the_snapshot_once() {
 }
 
 /// Locks of the data plane and why nobody waits for them.
-const LOCKS: [(&str, &str); 8] = [
+const LOCKS: [(&str, &str); 9] = [
     ("proxy/connection.rs", "of one connection, taken by its own task alone"),
     ("proxy/expect.rs", "of one request"),
     ("proxy/pool.rs", "of one worker, which is one thread"),
@@ -171,6 +172,7 @@ const LOCKS: [(&str, &str); 8] = [
     ("proxy/timer.rs", "of one connection"),
     ("proxy/worker.rs", "of one worker, which is one thread"),
     ("runtime/queue.rs", "taken only by requests that wait in line anyway"),
+    ("runtime/scale.rs", "taken by the control plane, and by requests that find no replica at all"),
     ("runtime/registry.rs", "taken when members change, not by requests"),
 ];
 

@@ -391,6 +391,6 @@ fn warn_of_hedge(at: Span, attempts: Span, service: &Service, check: &mut Check<
 
 /// Whether there can never be more than one backend. A name may have any number of addresses.
 fn is_alone(source: &Source) -> bool {
-    let Source::Backends(backends) = source;
-    matches!(&backends[..], [only] if only.address.host.parse::<IpAddr>().is_ok())
+    let backends = source.declared();
+    matches!(backends, [only] if only.address.host.parse::<IpAddr>().is_ok())
 }

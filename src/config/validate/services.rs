@@ -86,6 +86,7 @@ fn service(
         health: resilience::health(raw.health.as_ref(), &routes, check),
         routes,
         source,
+        autoscale: None,
         balance: balance(raw.balance.as_ref(), check),
         timeout: check.duration(&raw.timeout, defaults::TIMEOUT, Zero::Rejected),
         timeouts: timeouts(raw.timeouts.unwrap_or_default(), check),
