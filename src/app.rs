@@ -23,9 +23,9 @@ use crate::control::by_hand::ByHand;
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
-use crate::control::pulse;
 use crate::control::reload::{self, Parts, Reloads};
 use crate::control::resolve::Resolver;
+use crate::control::{pulse, replica_gauges};
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
 use crate::lifecycle::readiness::Readiness;
@@ -240,6 +240,7 @@ impl App {
         tasks.spawn(outliers.run(self.store.clone()));
         tasks.spawn(reloads.run());
         tasks.spawn(pulse::run(self.store.clone()));
+        tasks.spawn(replica_gauges::run(self.store.clone(), self.metrics.clone()));
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {

@@ -20,16 +20,19 @@ pub enum Gauge {
     BackendEjected,
     /// Whether a service sends requests to backends that are thought to be ill, for want of others.
     FailOpen,
+    /// Replicas of a service that Portway scales: wanted, ready, starting.
+    Replicas,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Gauge; 6] = [
+    pub(super) const ALL: [Gauge; 7] = [
         Gauge::Connections,
         Gauge::QueueLength,
         Gauge::BackendInFlight,
         Gauge::BackendHealthy,
         Gauge::BackendEjected,
         Gauge::FailOpen,
+        Gauge::Replicas,
     ];
 
     /// Names of its labels.
@@ -37,6 +40,7 @@ impl Gauge {
         match self {
             Gauge::Connections => &["listener"],
             Gauge::QueueLength | Gauge::FailOpen => &["service"],
+            Gauge::Replicas => &["service", "kind"],
             Gauge::BackendInFlight | Gauge::BackendHealthy | Gauge::BackendEjected => &["service", "backend"],
         }
     }
@@ -49,6 +53,7 @@ impl Gauge {
             Gauge::BackendHealthy => "portway_backend_healthy",
             Gauge::BackendEjected => "portway_backend_ejected",
             Gauge::FailOpen => "portway_fail_open",
+            Gauge::Replicas => "portway_replicas",
         }
     }
 
@@ -60,6 +65,7 @@ impl Gauge {
             Gauge::BackendHealthy => "1 if the probes of the backend pass, 0 if not; only of backends that are probed.",
             Gauge::BackendEjected => "1 while the backend is out because of its answers, its trial included, else 0.",
             Gauge::FailOpen => "1 while no backend is sound and requests go to those that may be ill, else 0.",
+            Gauge::Replicas => "Replicas of a service that Portway scales or runs: desired, ready, starting.",
         }
     }
 }
