@@ -11,8 +11,9 @@ use crate::runtime::store::Store;
 use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::ServiceName;
 
-/// Each value of the label `kind` with what it counts.
-const KINDS: [(&str, fn(&Count) -> u32); 3] =
+/// A value of the label `kind` with what it counts.
+type Kind = (&'static str, fn(&Count) -> u32);
+const KINDS: [Kind; 3] =
     [("desired", |count| count.desired), ("ready", |count| count.ready), ("starting", |count| count.starting)];
 
 /// A service whose replicas are counted; its series end with it.
