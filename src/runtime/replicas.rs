@@ -9,6 +9,8 @@ use crate::runtime::group::Group;
 pub enum Wanted {
     /// The autoscaler, or a person in its place.
     Scaled,
+    /// The same, of replicas behind addresses in the file: there may be more of them than addresses, or fewer.
+    ScaledBehind,
     /// The configuration.
     Fixed(u32),
 }
@@ -18,7 +20,7 @@ pub enum Wanted {
 pub struct Count {
     /// So many there should be.
     pub desired: u32,
-    /// They are members of the service: their first probe has passed.
+    /// They take requests: members of the service, whose first probe has passed.
     pub ready: u32,
     /// They were started and have not answered yet.
     pub starting: u32,
@@ -30,6 +32,7 @@ impl Wanted {
     /// `None` if Portway has no say in how many backends the service has.
     pub fn of(declared: &checked::Service) -> Option<Self> {
         match (&declared.autoscale, &declared.source) {
+            (Some(_), Source::Backends(_)) => Some(Wanted::ScaledBehind),
             (Some(_), _) => Some(Wanted::Scaled),
             (None, Source::Container(container)) => Some(Wanted::Fixed(container.replicas)),
             (None, Source::Backends(_) | Source::Docker(_) | Source::Swarm(_)) => None,
@@ -38,16 +41,19 @@ impl Wanted {
 
     /// The replicas of the service with this group.
     pub fn count(self, group: &Group) -> Count {
-        let n_members = group.members().members.len();
-        let ready = u32::try_from(n_members).unwrap_or(u32::MAX);
+        let n_members = u32::try_from(group.members().members.len()).unwrap_or(u32::MAX);
         let intent = group.scale.intent();
+        let state = group.scale.state();
+        let ready = match self {
+            Wanted::Scaled | Wanted::Fixed(_) => n_members,
+            Wanted::ScaledBehind => state.ready,
+        };
         let desired = match self {
             Wanted::Fixed(n) => n,
             // Nobody has decided yet: what there is may stay.
-            Wanted::Scaled if intent.generation == 0 => ready,
-            Wanted::Scaled => intent.desired,
+            Wanted::Scaled | Wanted::ScaledBehind if intent.generation == 0 => ready,
+            Wanted::Scaled | Wanted::ScaledBehind => intent.desired,
         };
-        let state = group.scale.state();
         Count { desired, ready, starting: state.starting, draining: state.draining }
     }
 }
@@ -103,5 +109,7 @@ pub(crate) mod tests {
         group.scale.intend(3, "load");
         assert_eq!(count(Wanted::Scaled), [3, 1, 2, 0]);
         assert_eq!(count(Wanted::Fixed(5)), [5, 1, 2, 0]);
+        group.scale.state().ready = 3;
+        assert_eq!(count(Wanted::ScaledBehind), [3, 3, 2, 0], "one address, three processes behind it");
     }
 }
