@@ -9,5 +9,6 @@ pub mod history;
 pub mod outlier;
 pub mod pulse;
 pub mod reload;
+pub mod replica_gauges;
 pub mod resolve;
 pub mod watch;
