@@ -8,5 +8,6 @@ pub mod history;
 pub mod outlier;
 pub mod pulse;
 pub mod reload;
+pub mod replicas;
 pub mod resolve;
 pub mod watch;
