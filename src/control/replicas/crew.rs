@@ -14,6 +14,8 @@ use crate::units::Moment;
 
 /// A container that we made and that the engine's list does not show by now was taken away by somebody.
 const SHOWN_WITHIN: Duration = Duration::from_secs(15);
+/// What an engine could not do is asked of it again after so long.
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// The containers of one service.
 #[derive(Debug, Default)]
@@ -45,6 +47,8 @@ struct Known {
     unready_since: Moment,
     ready_since: Option<Moment>,
     was_ready: bool,
+    /// It has served for a good while, or somebody asked it to end: its end is no failed start.
+    may_end: bool,
     backend: Weak<Backend>,
     retired: Option<Retired>,
     ended: Option<Ended>,
@@ -79,6 +83,8 @@ enum Work {
     None,
     /// A task is at it.
     UnderWay,
+    /// The task could not do it; to be tried again then.
+    Failed(Moment),
     /// It is removed; the engine's list still shows it.
     Removed,
 }
@@ -160,7 +166,8 @@ impl Crew {
             let phase = match known.work {
                 Work::Removed => continue,
                 Work::UnderWay => Phase::Going,
-                Work::None => known.phase(listed.get(&**id).map(|container| container.state), sight),
+                Work::Failed(until) if sight.now < until => Phase::Going,
+                Work::None | Work::Failed(_) => known.phase(listed.get(&**id).map(|container| container.state), sight),
             };
             seen.replicas.push(Replica {
                 id: id.clone(),
@@ -211,7 +218,7 @@ impl Crew {
         }
         let is_member = sight.members.contains_key(&container.id);
         known.count(is_member, sight.now);
-        if known.work != Work::None {
+        if matches!(known.work, Work::UnderWay | Work::Removed) {
             return;
         }
         match container.state {
@@ -226,7 +233,12 @@ impl Crew {
                     }
                 }
             }
-            _ => known.ended = None,
+            ContainerState::Stopping => known.may_end = true,
+            _ => {
+                // It runs again: this is another life.
+                let was_ended = known.ended.take().is_some();
+                known.may_end &= !was_ended;
+            }
         }
         if is_member && known.ready_since.is_none() && known.retired.is_none() {
             known.ready_since = Some(sight.now);
@@ -236,8 +248,9 @@ impl Crew {
                 seen.news.push(News { id: container.id.clone(), name: known.name.clone(), what });
             }
         }
-        if !is_member && known.ready_since.take().is_some() {
+        if !is_member && let Some(since) = known.ready_since.take() {
             known.unready_since = sight.now;
+            known.may_end |= sight.now.since(since) >= STEADY;
         }
     }
 
@@ -290,6 +303,11 @@ impl Crew {
     /// The task is done, and the container is still there.
     pub fn work_done(&mut self, id: &str) {
         self.set_work(id, Work::None);
+    }
+
+    /// The engine did not do it.
+    pub fn work_failed(&mut self, id: &str, now: Moment) {
+        self.set_work(id, Work::Failed(now.after(AGAIN)));
     }
 
     /// The task has removed it.
@@ -351,6 +369,7 @@ impl Known {
             unready_since: now,
             ready_since: None,
             was_ready: false,
+            may_end: false,
             backend: Weak::new(),
             retired: None,
             ended: None,
@@ -374,7 +393,7 @@ impl Known {
     }
 
     fn end_of(&self, mark: Option<&Arc<str>>, now: Moment) -> EndOf {
-        let is_steady = self.ready_since.is_some_and(|since| now.since(since) >= STEADY);
+        let is_steady = self.may_end || self.ready_since.is_some_and(|since| now.since(since) >= STEADY);
         match (&self.retired, Some(&self.mark) == mark) {
             (Some(_), _) => EndOf::Leftover,
             (None, _) if is_steady => EndOf::Steady,

@@ -1,2 +1,6 @@
 //! Placeholder
+pub mod birth;
+pub mod brake;
+pub mod crew;
 pub mod plan;
+pub mod replacement;
