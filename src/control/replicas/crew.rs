@@ -354,7 +354,7 @@ impl Crew {
 
     /// Whether anything of the service is left.
     pub fn is_empty(&self) -> bool {
-        self.coming.is_empty() && self.known.values().all(|known| known.work == Work::Removed)
+        self.coming.is_empty() && self.known.is_empty()
     }
 }
 
