@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::app::listeners::Listeners;
 use crate::control::health::findings::Findings;
 use crate::control::history::Origin;
+use crate::control::outlier::sentences::Sentences;
 use crate::control::reload;
 use crate::lifecycle::clock;
 use crate::proxy::stack::Stack;
@@ -34,6 +35,7 @@ pub(super) struct Overview {
     store: Arc<Store<Stack>>,
     metrics: Arc<Metrics>,
     findings: Arc<Findings>,
+    sentences: Arc<Sentences>,
     listeners: Arc<Listeners>,
     file: Option<PathBuf>,
     reloads: reload::Handle,
@@ -55,6 +57,7 @@ impl Overview {
             store: app.store.clone(),
             metrics: app.metrics.clone(),
             findings: app.findings.clone(),
+            sentences: app.sentences.clone(),
             listeners: app.listeners.clone(),
             file: app.setup.file.clone(),
             reloads,

@@ -2,6 +2,7 @@
 //! They promise never to touch the data plane but through `runtime`. They serve nothing.
 
 pub mod by_hand;
+pub mod cold_starts;
 pub mod docker;
 pub mod health;
 pub mod history;

@@ -19,7 +19,7 @@ impl Overview {
         BackendStatus {
             address: backend.name.to_string(),
             state,
-            why: self.why(backend, state),
+            why: self.why(backend, state, now),
             share: (share < WHOLE_SHARE).then(|| f64::from(share) / f64::from(WHOLE_SHARE)),
             weight: member.weight.get(),
             in_flight: backend.in_flight().into(),
@@ -30,9 +30,10 @@ impl Overview {
         }
     }
 
-    fn why(&self, backend: &Backend, state: BackendState) -> Option<String> {
+    fn why(&self, backend: &Backend, state: BackendState, now: Moment) -> Option<String> {
         match state {
-            BackendState::Ready | BackendState::Full | BackendState::Ejected | BackendState::Unresolved => None,
+            BackendState::Ready | BackendState::Full | BackendState::Unresolved => None,
+            BackendState::Ejected => self.sentences.of(backend.id, now),
             BackendState::Probation => Some("the next request decides".to_owned()),
             BackendState::Unhealthy => {
                 Some(self.findings.of(backend.id).unwrap_or_else(|| "no probe has ended yet".to_owned()))
