@@ -60,10 +60,14 @@ pub(super) struct Post {
     stop_timeout: Duration,
     crew: Crew,
     replacement: Replacement,
-    /// Whether a start of the present template ran all its time without taking requests.
+    /// How many starts of the present template have failed in a row, as far as their last words are known.
+    n_failed: u32,
+    /// Whether one of them ran all its time without taking requests.
     timed_out: bool,
     image: Image,
     away_since: Option<Moment>,
+    /// Whether the engine was spoken to when it was last looked at.
+    is_open: bool,
 }
 
 /// What the file says of a service.
@@ -136,9 +140,11 @@ impl Post {
             stop_timeout: STOP_OF_ORPHANS,
             crew: Crew::default(),
             replacement: Replacement::default(),
+            n_failed: 0,
             timed_out: false,
             image: Image::Unknown,
             away_since: None,
+            is_open: false,
         }
     }
 
@@ -148,7 +154,7 @@ impl Post {
         if mark(&self.order) != mark(&order) {
             // What failed was made from something else.
             self.crew.brake = Default::default();
-            (self.timed_out, self.image) = (false, Image::Unknown);
+            (self.n_failed, self.timed_out, self.image) = (0, false, Image::Unknown);
             if let Some(order) = order.as_ref().filter(|_| self.order.is_some()) {
                 order.service.group.scale.state().failure = None;
             }
@@ -177,37 +183,43 @@ impl Post {
     /// Looks, decides and begins what is due; gives when to look again.
     pub(super) fn round(&mut self, common: &Common, tasks: &mut Tasks<'_>, now: Moment) -> Option<Moment> {
         let census = self.census.borrow_and_update().clone();
-        if !self.can_see(&census, now) {
-            return None;
+        let Plan { steps, next } = self.decide(&census, common, now);
+        for step in steps {
+            self.begin(&step, &census, common, tasks);
         }
-        let containers = self.own(&census, common);
+        self.prepare(tasks);
+        next
+    }
+
+    /// Looks and decides.
+    fn decide(&mut self, census: &Census, common: &Common, now: Moment) -> Plan {
+        if !self.can_see(census, now) {
+            return Plan::default();
+        }
+        let containers = self.own(census, common);
         let members = self.members();
         let seen = self.look(&containers, &members, now);
         let aim = self.aim();
         self.tell(&seen.news, common);
         self.turn(&seen.replicas, aim.as_ref(), common);
-        self.prepare(aim.as_ref(), tasks);
         let pace = if self.image == Image::Fetching { Pace::Halted } else { self.crew.brake.pace() };
         let wanted = aim.as_ref().map(|aim| aim.wanted);
         let scene = Scene { replicas: &seen.replicas, wanted, pace, terms: self.terms, now };
-        let Plan { steps, next } = plan(&scene);
-        for step in steps {
-            self.begin(&step, &census, common, tasks);
-        }
         self.show(&seen.replicas);
-        next
+        plan(&scene)
     }
 
     /// Whether what the engine shows can be decided by. What was known of one that is away stays, and nothing is begun
     /// that it would have to do; whoever waits for a start is told.
     fn can_see(&mut self, census: &Census, now: Moment) -> bool {
+        self.is_open = census.connection == Connection::Open;
         let Connection::Lost(error) = &census.connection else {
             if self.away_since.take().is_some()
                 && let Some(order) = &self.order
             {
                 order.service.group.scale.state().failure = None;
             }
-            return census.connection == Connection::Open;
+            return self.is_open;
         };
         let is_news = self.away_since.is_none();
         let n = if now.since(*self.away_since.get_or_insert(now)) < AWAY_MAX { 1 } else { 2 };
@@ -286,7 +298,8 @@ impl Post {
     /// Tells where the replacement stands.
     fn turn(&mut self, replicas: &[Replica], aim: Option<&Aim>, common: &Common) {
         let (Some(order), Some(aim)) = (&self.order, aim) else { return };
-        let starts = Starts { n_failed: self.crew.brake.n_in_a_row(), timed_out: self.timed_out };
+        let n_failed = self.n_failed.min(self.crew.brake.n_in_a_row());
+        let starts = Starts { n_failed, timed_out: self.timed_out };
         let image = &order.birth.source.template.image;
         match self.replacement.look(&order.birth.mark, replicas, aim.wanted, starts) {
             Some(Turn::Began) => {
@@ -305,13 +318,14 @@ impl Post {
     }
 
     /// Fetches the image of a service that has no replica before somebody waits for one.
-    fn prepare(&mut self, aim: Option<&Aim>, tasks: &mut Tasks<'_>) {
-        let Some(order) = self.order.as_ref().filter(|_| self.image == Image::Unknown) else { return };
-        self.image = Image::Looked;
-        if aim.is_some_and(|aim| aim.wanted > 0) {
-            return; // the first start does it
+    fn prepare(&mut self, tasks: &mut Tasks<'_>) {
+        let is_wanted = self.aim().is_some_and(|aim| aim.wanted > 0);
+        let Some(order) = self.order.as_ref().filter(|_| self.image == Image::Unknown && self.is_open) else { return };
+        // The first start does it, if there is one now.
+        self.image = if is_wanted { Image::Looked } else { Image::Fetching };
+        if is_wanted {
+            return;
         }
-        self.image = Image::Fetching;
         let (engine, birth) = (self.engine.clone(), order.birth.clone());
         tasks.spawn(async move {
             let (id, mark) = (birth.service.as_str().into(), birth.mark.clone());
@@ -324,7 +338,7 @@ impl Post {
         let mark = self.order.as_ref().map(|order| order.birth.mark.clone());
         let (engine, patience) = (self.engine.clone(), self.stop_timeout);
         match step {
-            Step::Create => self.create(common, tasks, now),
+            Step::Create => _ = self.create(common, tasks, now),
             Step::TakeBack(id) => {
                 self.crew.taken_back(id, now);
                 common.retiring.forget(id);
@@ -366,7 +380,6 @@ impl Post {
             }
             Step::GiveUp(id) => {
                 self.crew.gave_up(id, mark.as_ref(), now, fastrand::u64(..));
-                self.timed_out = true;
                 self.crew.retired(id, now);
                 self.crew.at_work(id);
                 common.retiring.retire(id.clone());
@@ -380,15 +393,18 @@ impl Post {
         }
     }
 
-    fn create(&mut self, common: &Common, tasks: &mut Tasks<'_>, now: Moment) {
-        let Some(order) = &self.order else { return };
+    /// Begins to make one; its name.
+    fn create(&mut self, common: &Common, tasks: &mut Tasks<'_>, now: Moment) -> Option<Arc<str>> {
+        let order = self.order.as_ref()?;
         let (engine, birth, project) = (self.engine.clone(), order.birth.clone(), common.project.clone());
         let name = birth.name(fastrand::u64(..));
         self.crew.making(name.clone(), birth.mark.clone(), now, clock::unix_now().as_secs());
+        let id = name.clone();
         tasks.spawn(async move {
-            let result = act::make(&engine, &birth, &name, &project).await;
-            Done { id: name, what: Outcome::Made { result, took: clock::now().since(now) } }
+            let result = act::make(&engine, &birth, &id, &project).await;
+            Done { id, what: Outcome::Made { result, took: clock::now().since(now) } }
         });
+        Some(name)
     }
 
     /// Takes in the end of a step.
@@ -430,6 +446,7 @@ impl Post {
                 let after = spell_duration(self.terms.ready_within);
                 let words = format!("took no requests within {after}, {}", quoted(&words));
                 let refusal = Refusal { words, hope: Hope::Some };
+                self.timed_out = true;
                 self.failed(&self.name(&id), &refusal, self.crew.brake.n_in_a_row(), common);
                 self.removed(&id, result, common);
             }
@@ -450,7 +467,8 @@ impl Post {
         }
     }
 
-    fn failed(&self, replica: &str, refusal: &Refusal, n: u32, common: &Common) {
+    fn failed(&mut self, replica: &str, refusal: &Refusal, n: u32, common: &Common) {
+        self.n_failed = n;
         common.teller.failed(&self.service, replica, &refusal.words, n);
         if let Some(order) = &self.order {
             note_failure(&order.service, refusal, n, clock::now());
@@ -473,3 +491,6 @@ impl Post {
         state.draining = count(|phase| matches!(phase, Phase::Retiring { .. }));
     }
 }
+
+#[cfg(test)]
+mod tests;

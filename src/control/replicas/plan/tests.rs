@@ -319,7 +319,7 @@ proptest! {
     fn whatever_happens_the_plan_keeps_its_promises_and_comes_to_an_end(events in events(), pace in 1u64..6) {
         let mut model = Model { now: at(1), replicas: vec![], n_made: 0, template: 1 };
         let mut wanted = 0;
-        let mut step = |model: &mut Model, wanted: u32| {
+        let step = |model: &mut Model, wanted: u32| {
             let replicas = model.scene();
             let scene =
                 Scene { replicas: &replicas, wanted: Some(wanted), pace: Pace::Free, terms: TERMS, now: model.now };
