@@ -25,9 +25,9 @@ use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
 use crate::control::outlier::sentences::Sentences;
-use crate::control::pulse;
 use crate::control::reload::{self, Parts, Reloads};
 use crate::control::resolve::Resolver;
+use crate::control::{pulse, replica_gauges};
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
 use crate::lifecycle::readiness::Readiness;
@@ -245,6 +245,7 @@ impl App {
         tasks.spawn(cold_starts::run(self.store.clone(), self.events.clone()));
         tasks.spawn(reloads.run());
         tasks.spawn(pulse::run(self.store.clone()));
+        tasks.spawn(replica_gauges::run(self.store.clone(), self.metrics.clone()));
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {

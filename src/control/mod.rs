@@ -9,6 +9,7 @@ pub mod history;
 pub mod outlier;
 pub mod pulse;
 pub mod reload;
+pub mod replica_gauges;
 pub mod replicas;
 pub mod resolve;
 pub mod watch;

@@ -2,7 +2,7 @@
 //! Promises that of several reasons the one that outlasts the others is named. It changes nothing.
 
 use super::{Overview, millis};
-use crate::admin::{BackendState, BackendStatus};
+use crate::admin::{BackendState, BackendStatus, ContainerName};
 use crate::balance::{Candidate as _, WHOLE_SHARE};
 use crate::runtime::backend::Backend;
 use crate::runtime::group::Member;
@@ -18,6 +18,10 @@ impl Overview {
         let share = member.share(now);
         BackendStatus {
             address: backend.name.to_string(),
+            container: backend
+                .instance
+                .as_ref()
+                .map(|instance| ContainerName { id: instance.id.to_string(), name: instance.name.to_string() }),
             state,
             why: self.why(backend, state, now),
             share: (share < WHOLE_SHARE).then(|| f64::from(share) / f64::from(WHOLE_SHARE)),

@@ -24,10 +24,12 @@ pub enum Gauge {
     BackendIdleLimit,
     /// Whether a service sends requests to backends that are thought to be ill, for want of others.
     FailOpen,
+    /// Replicas of a service that Portway scales: wanted, ready, starting.
+    Replicas,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Gauge; 8] = [
+    pub(super) const ALL: [Gauge; 9] = [
         Gauge::Connections,
         Gauge::QueueLength,
         Gauge::HeldRequests,
@@ -36,6 +38,7 @@ impl Gauge {
         Gauge::BackendEjected,
         Gauge::BackendIdleLimit,
         Gauge::FailOpen,
+        Gauge::Replicas,
     ];
 
     /// Names of its labels.
@@ -46,6 +49,7 @@ impl Gauge {
             Gauge::BackendInFlight | Gauge::BackendHealthy | Gauge::BackendEjected | Gauge::BackendIdleLimit => {
                 &["service", "backend"]
             }
+            Gauge::Replicas => &["service", "kind"],
         }
     }
 
@@ -59,6 +63,7 @@ impl Gauge {
             Gauge::BackendEjected => "portway_backend_ejected",
             Gauge::BackendIdleLimit => "portway_backend_safe_rest_seconds",
             Gauge::FailOpen => "portway_fail_open",
+            Gauge::Replicas => "portway_replicas",
         }
     }
 
@@ -76,6 +81,7 @@ impl Gauge {
                 "A pooled connection that has rested longer carries nothing that cannot be sent twice; learned, 0 without evidence."
             }
             Gauge::FailOpen => "1 while no backend is sound and requests go to those that may be ill, else 0.",
+            Gauge::Replicas => "Replicas of a service that Portway scales or runs: desired, ready, starting.",
         }
     }
 }
