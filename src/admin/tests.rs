@@ -143,6 +143,7 @@ fn sample_answer(generation: u64) -> Answering {
         changes: Default::default(),
         took_ms: 1.0,
         needs_restart: Vec::new(),
+        replacing: Vec::new(),
         diagnostics: Value::Null,
         text: String::new(),
     };

@@ -11,5 +11,6 @@ pub mod outlier;
 pub mod pulse;
 pub mod reload;
 pub mod replica_gauges;
+pub mod replicas;
 pub mod resolve;
 pub mod watch;
