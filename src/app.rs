@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::admin::{self, Resources};
 use crate::config::checked::{Accept, Config};
+use crate::control::autoscale::Autoscaler;
 use crate::control::by_hand::ByHand;
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
@@ -238,6 +239,7 @@ impl App {
         tasks.spawn(resolver.run(self.store.clone()));
         let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
         tasks.spawn(outliers.run(self.store.clone()));
+        tasks.spawn(Autoscaler::new(self.registry.clone(), self.events.clone()).run(self.store.clone()));
         tasks.spawn(reloads.run());
         tasks.spawn(pulse::run(self.store.clone()));
         self.announce();

@@ -49,6 +49,14 @@ impl Leaving {
         self.gone.load().iter().filter(|gone| gone.backend.strong_count() > 0).cloned().collect()
     }
 
+    /// Requests that are still at backends which left `service`.
+    pub fn in_flight(&self, service: &ServiceName) -> u32 {
+        // Allocates nothing while there is none.
+        let gone = self.gone.load();
+        let backends = gone.iter().filter_map(|gone| gone.backend.upgrade());
+        backends.filter(|backend| backend.service == *service).map(|backend| backend.in_flight()).sum()
+    }
+
     /// The backends at which whatever is open now has had its time.
     pub fn overdue(&self, now: Moment) -> Vec<BackendId> {
         // Allocates nothing while there is none.
