@@ -105,3 +105,35 @@ pub const RETRY_BACKOFF_MAX: Duration = RETRY_BACKOFF.saturating_mul(RETRY_BACKO
 
 /// A removed or drained backend may finish for so long: the same as `shutdown.drain`.
 pub const DRAIN: Duration = Duration::from_secs(30);
+
+/// Replicas of a `container` without `autoscale`: what Compose starts.
+pub const CONTAINER_REPLICAS: u32 = 1;
+/// From SIGTERM to SIGKILL: the grace period of `docker stop` and of Compose.
+pub const CONTAINER_STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// The endpoint that a source has which names none.
+pub const ENDPOINT: &str = "default";
+
+/// Never fewer: scaling to zero costs somebody a cold start, so it is asked for. The HPA's figure.
+pub const AUTOSCALE_MIN: u32 = 1;
+/// Share of `max_in_flight` that one replica should carry: Knative's utilisation. The rest is for the time that a further
+/// replica takes to start.
+pub const AUTOSCALE_UTILISATION: Percent = Percent::new_const(70);
+/// What one replica should carry if nothing tells what it can: that share of ten requests, a small gunicorn. Knative's hundred
+/// is made for servers without a worker per request.
+pub const AUTOSCALE_TARGET_IN_FLIGHT: f64 = 7.0;
+/// The window of ordinary decisions: Knative's.
+pub const AUTOSCALE_STABLE: Duration = Duration::from_secs(60);
+/// The window of bursts is a tenth of the other, as Knative has it: 6 s.
+pub const AUTOSCALE_STABLE_PER_PANIC: u32 = 10;
+/// At most times so many per step up, which is no limit but for runaways: Knative's.
+pub const AUTOSCALE_UP_AT_ONCE: f64 = 1000.0;
+/// At most halved per step down: Knative's.
+pub const AUTOSCALE_DOWN_AT_ONCE: f64 = 2.0;
+/// Without a request for so long: KEDA's cooldown. A container that is needed every few minutes had better stay.
+pub const AUTOSCALE_IDLE: Duration = Duration::from_secs(300);
+/// A request waits for its cold start as long as for its answer: the same as `timeout`.
+pub const HOLD_TIMEOUT: Duration = TIMEOUT;
+/// Requests that wait for a cold start: a tenth of Knative's activator, for machines a tenth the size.
+pub const HOLD_MAX: u32 = 1_000;
+/// One try of a hook: what Kubernetes gives its webhooks.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,11 +3,13 @@
 
 pub mod autoscale;
 pub mod by_hand;
+pub mod cold_starts;
 pub mod docker;
 pub mod health;
 pub mod history;
 pub mod outlier;
 pub mod pulse;
 pub mod reload;
+pub mod replica_gauges;
 pub mod resolve;
 pub mod watch;

@@ -1,12 +1,16 @@
 //! Where containers come from and how many there should be, checked.
-//! Promises that whatever is missing has its default. It talks to no engine.
+//! Promises that whatever is missing has its default, and that no debug output holds a value that may be a secret. It talks
+//! to no engine.
 
+use std::fmt;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use http::Uri;
 
+use crate::config::defaults;
 use crate::units::{ByteSize, HostPort};
 
 /// Containers that somebody else starts, found by label.
@@ -31,8 +35,18 @@ pub struct LabelMatch {
     pub value: Option<String>,
 }
 
+impl fmt::Display for LabelMatch {
+    /// As the file writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{}={value}", self.key),
+            None => f.write_str(&self.key),
+        }
+    }
+}
+
 /// How a container is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
     /// At which of its addresses.
     pub address: AddressFrom,
@@ -41,9 +55,10 @@ pub struct Reach {
 }
 
 /// At which address a container is reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressFrom {
     /// `Published` when Portway runs on the host, `Network` when it is a container on one of the container's networks.
+    #[default]
     Auto,
     /// The port of the host that its port is published on.
     Published,
@@ -58,8 +73,69 @@ pub enum Endpoint {
     Default,
     /// `unix:///run/docker.sock`.
     Unix(PathBuf),
-    /// `tcp://10.0.0.7:2375`.
+    /// `tcp://10.0.0.7:2375`, without TLS.
     Tcp(HostPort),
+}
+
+/// Why a text is no endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    /// `ssh://`.
+    #[error("engines are not reached over ssh: let a socket proxy listen on tcp, or run Portway beside the engine")]
+    Ssh,
+    /// `https://`.
+    #[error(
+        "TLS to an engine is not in this version of Portway yet: use its socket, or tcp inside of a private network"
+    )]
+    Tls,
+    /// `tcp://10.0.0.7`.
+    #[error("it has no port: engines without TLS listen on 2375")]
+    NoPort,
+    /// Anything else.
+    #[error("write unix:///var/run/docker.sock or tcp://10.0.0.7:2375")]
+    Form,
+}
+
+impl FromStr for Endpoint {
+    type Err = EndpointError;
+
+    /// As `endpoint` and `DOCKER_HOST` write it.
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(EndpointError::Form) };
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(EndpointError::Form)?;
+        match scheme {
+            "tcp" | "http" => {}
+            "ssh" => return Err(EndpointError::Ssh),
+            "https" => return Err(EndpointError::Tls),
+            _ => return Err(EndpointError::Form),
+        }
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().map_err(|_| EndpointError::Form)?),
+            _ => return Err(if authority.is_empty() { EndpointError::Form } else { EndpointError::NoPort }),
+        };
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let is_host_char = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':');
+        let is_host = !bare.is_empty() && bare.chars().all(is_host_char) && (bare != host || !host.contains(':'));
+        match is_host && port > 0 {
+            true => Ok(Self::Tcp(HostPort { host: bare.into(), port })),
+            false => Err(EndpointError::Form),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    /// As the file writes it; `default` for what `DOCKER_HOST` says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Default => f.write_str("default"),
+            Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
+            Endpoint::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
 }
 
 /// Containers that Portway starts, checks, replaces and removes.
@@ -79,8 +155,8 @@ pub struct ContainerSource {
     pub endpoint: Endpoint,
 }
 
-/// What a replica is made from.
-#[derive(Clone, Debug, PartialEq)]
+/// What a replica is made from. `environment` and `labels` are in the order of their names, whatever that of the file.
+#[derive(Clone, PartialEq)]
 pub struct Template {
     /// `acme/thumbs:1.4`.
     pub image: String,
@@ -100,6 +176,25 @@ pub struct Template {
     pub memory: Option<ByteSize>,
     /// Most processor time, in billionths of a core.
     pub nano_cpus: Option<NonZeroU64>,
+}
+
+impl fmt::Debug for Template {
+    /// Without the values of its environment and labels, and without its command: any of these may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn names(pairs: &[(String, String)]) -> Vec<&str> {
+            pairs.iter().map(|(name, _)| name.as_str()).collect()
+        }
+        f.debug_struct("Template")
+            .field("image", &self.image)
+            .field("port", &self.port)
+            .field("environment", &names(&self.environment))
+            .field("volumes", &self.volumes)
+            .field("networks", &self.networks)
+            .field("labels", &names(&self.labels))
+            .field("memory", &self.memory)
+            .field("nano_cpus", &self.nano_cpus)
+            .finish_non_exhaustive()
+    }
 }
 
 /// When an image is fetched.
@@ -151,6 +246,24 @@ pub struct Autoscale {
     pub hook: Option<Hook>,
 }
 
+impl Autoscale {
+    /// What `autoscale: { max: … }` means for a service without `max_in_flight`.
+    pub fn up_to(max: NonZeroU32) -> Self {
+        Self {
+            min: defaults::AUTOSCALE_MIN,
+            max,
+            target: Target::InFlight(defaults::AUTOSCALE_TARGET_IN_FLIGHT),
+            stable: defaults::AUTOSCALE_STABLE,
+            panic: defaults::AUTOSCALE_STABLE / defaults::AUTOSCALE_STABLE_PER_PANIC,
+            up_at_once: defaults::AUTOSCALE_UP_AT_ONCE,
+            down_at_once: defaults::AUTOSCALE_DOWN_AT_ONCE,
+            idle: defaults::AUTOSCALE_IDLE,
+            hold: Hold::default(),
+            hook: None,
+        }
+    }
+}
+
 /// What one replica should carry, on average.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Target {
@@ -173,6 +286,12 @@ pub struct Hold {
     pub page: WaitingPage,
 }
 
+impl Default for Hold {
+    fn default() -> Self {
+        Self { timeout: defaults::HOLD_TIMEOUT, max: defaults::HOLD_MAX, page: WaitingPage::Off }
+    }
+}
+
 /// What a browser sees while a service starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitingPage {
@@ -192,10 +311,20 @@ pub struct Hook {
 }
 
 /// How a hook is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum HookWay {
     /// `POST` of the intent as JSON; plain HTTP.
     Url(Uri),
-    /// A program with its arguments, the intent as JSON on its standard input.
+    /// A program with its arguments, the intent as JSON on its standard input. At least one word.
     Command(Vec<String>),
+}
+
+impl fmt::Debug for HookWay {
+    /// Without the query of the URL and without the arguments: either may hold a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HookWay::Url(url) => write!(f, "Url({}{})", url.host().unwrap_or_default(), url.path()),
+            HookWay::Command(words) => write!(f, "Command({:?}, …)", words.first()),
+        }
+    }
 }

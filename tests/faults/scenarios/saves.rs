@@ -225,7 +225,7 @@ async fn editor_saves(stage: &mut Stage) {
             None => stage.findings.require(false, format!("round {round}: {way:?} of {} is never active", NAMES[idx])),
         }
         for (watcher, number) in watchers.iter().zip(files.numbers) {
-            let seen = watcher.take();
+            let seen = watcher.take().await;
             // A file of a directory that is included as a whole may go: that is how its services are removed.
             let may_be_gone = way == Way::Recreate && idx == 1;
             let is_known = |seen: &Option<usize>| match seen {
@@ -310,7 +310,7 @@ async fn partial_writes(stage: &mut Stage) {
     }
     let current = stage.pick(2, 6);
     lose_the_file(stage, &file, current).await;
-    let seen = watcher.take();
+    let seen = watcher.take().await;
     watcher.stop().await;
     let is_known = |seen: &Option<usize>| seen.is_some_and(|seen| seen <= current + 1);
     stage.findings.require(seen.iter().all(is_known), format!("saw {seen:?}: a part of a file was applied"));

@@ -42,6 +42,9 @@ enum Slow {
 
 /// One drop.
 const EVERY: Duration = Duration::from_millis(500);
+/// How fast they come: as an attack that is meant to stay below the limits of connection rates, and so that the clients'
+/// own work to connect them is not what the others wait for.
+const ARRIVALS_PER_SECOND: u32 = 2_500;
 /// None of the timeouts is longer than this, with the grace that a rate needs to show.
 const ENDS_WITHIN: Duration = Duration::from_secs(15);
 
@@ -55,9 +58,11 @@ async fn slow_clients(stage: &mut Stage) {
     for nth in 0..n {
         // A slow reader costs the kernel megabytes on either side of the proxy, the others next to nothing.
         let slow = if nth < n_readers { Slow::Read } else { [Slow::Head, Slow::Body, Slow::Silent][nth % 3] };
-        crowd.spawn(one(slow, stage.front.address, Arc::clone(&is_over)));
+        let arrives_at =
+            began_at + Duration::from_secs(1) * u32::try_from(nth).unwrap_or(u32::MAX) / ARRIVALS_PER_SECOND;
+        crowd.spawn(one(slow, (stage.front.address, arrives_at), Arc::clone(&is_over)));
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let held = resident_bytes(stage.front.pid()).saturating_sub(before) / n as u64;
     // A slow reader does not see its end, which is behind bytes that it has not read.
     let portway = stage.front.portway();
@@ -93,7 +98,12 @@ fn judge_slow_clients(ended: &Ended, findings: &mut Findings) {
 }
 
 /// Until the proxy ends it: how long that took, and the request if there was a whole one.
-async fn one(slow: Slow, address: SocketAddr, is_over: Arc<AtomicBool>) -> (Slow, Duration, Option<Sent>) {
+async fn one(
+    slow: Slow,
+    (address, arrives_at): (SocketAddr, Instant),
+    is_over: Arc<AtomicBool>,
+) -> (Slow, Duration, Option<Sent>) {
+    tokio::time::sleep_until(arrives_at).await;
     let (began_at, due_us, id) = (Instant::now(), payload::now_us(), payload::next_id());
     let mut stream = connect(slow, address).await;
     let request = match slow {
