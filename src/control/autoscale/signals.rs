@@ -131,7 +131,7 @@ impl Meter {
         let signals = Signals {
             in_flight: at_members(sources.group),
             rps: (self.arrived - arrived) as f64 / now.since(since).as_secs_f64().max(1.0),
-            queue: sources.group.queue.len(),
+            queue: sources.group.queue.len().saturating_sub(scale.n_held()),
             held: scale.held(),
             latency_ms: new.mean_up_to(self.longest).map(millis),
         };
@@ -146,11 +146,11 @@ impl Meter {
 
 /// What a decision needs to know beside samples.
 pub(super) fn scene(counted: Counted, group: &Group) -> Scene {
-    let Group { scale, queue, .. } = group;
+    let (scale, waiting) = (&group.scale, waiting(group));
     let intended = intended(scale);
     let ready = ready(counted, group, intended);
     let state = scale.state();
-    Scene { ready, starting: state.starting, waiting: queue.len() + scale.held(), intended, pinned: state.pinned }
+    Scene { ready, starting: state.starting, waiting, intended, pinned: state.pinned }
 }
 
 /// So many there are to be by now; `None` if nobody has decided yet.
@@ -184,8 +184,13 @@ struct Open {
 
 fn open(sources: Sources<'_>) -> Open {
     let Sources { name, group, leaving, .. } = sources;
-    let stay = at_members(group).saturating_add(group.queue.len()).saturating_add(group.scale.held());
-    Open { stay, leave: leaving.in_flight(name) }
+    Open { stay: at_members(group).saturating_add(waiting(group)), leave: leaving.in_flight(name) }
+}
+
+/// Requests that wait, and who looks at the waiting page. Whoever is held stands in the line with the others.
+fn waiting(group: &Group) -> u32 {
+    let (scale, n_held) = (&group.scale, group.scale.n_held());
+    group.queue.len().max(n_held).saturating_add(scale.held().saturating_sub(n_held))
 }
 
 fn arrived(sources: Sources<'_>, open: Open) -> u64 {

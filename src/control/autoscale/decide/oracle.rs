@@ -133,7 +133,7 @@ impl Oracle {
         if around == 0.0 {
             return 0.0;
         }
-        let r = (along / around).max(0.0).min(0.95);
+        let r = (along / around).clamp(0.0, 0.95);
         let worth = n * (1.0 - r) / (1.0 + r);
         rounded((around / (n - 1.0) / worth).sqrt())
     }

@@ -77,9 +77,7 @@ impl Stage {
             self.wanted.push((self.now.since(Moment(0)), desired));
             self.intended = Some(desired);
         }
-        if desired <= self.ready {
-            (self.ready, self.due) = (desired, None);
-        } else if *self.due.get_or_insert(self.now.after(self.start_takes)) <= self.now {
+        if desired <= self.ready || *self.due.get_or_insert(self.now.after(self.start_takes)) <= self.now {
             (self.ready, self.due) = (desired, None);
         }
         desired

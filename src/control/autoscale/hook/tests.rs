@@ -26,7 +26,7 @@ impl Stage {
         let metrics = Metrics::new().service(&config.services[0].name);
         let service: Arc<Service> = Service::new(&config.services[0], metrics).into();
         let events: Arc<Events> = Arc::default();
-        let signals = Signals { in_flight: 14, rps: 3.14159, queue: 2, held: 1, latency_ms: Some(12.34) };
+        let signals = Signals { in_flight: 14, rps: 3.12345, queue: 2, held: 1, latency_ms: Some(12.34) };
         let reports = watch::channel(Report { ready: 2, signals }).1;
         let office = Office { reports, events: events.clone(), started_unix: 1_700_000_000 };
         let mut courier = tokio::task::JoinSet::new();

@@ -68,7 +68,8 @@ fn whatever_waits_is_in_flight_and_what_is_at_those_that_left_is_not() {
     let backends = stage.join(&[1, 2]);
     let _open = [(); 3].map(|()| stage.enter(&backends[1]));
     let group = &stage.service.group;
-    let (_held, _waits) = (group.scale.hold(9).unwrap(), group.queue.enter(9).unwrap());
+    // Whoever is held stands in the line as well.
+    let (_held, _waits) = (group.scale.hold(9).unwrap(), [(); 2].map(|()| group.queue.enter(9).unwrap()));
     let sample = meter.sample(at(100), stage.sources());
     assert_eq!((sample.in_flight, sample.leaving, sample.arrived), (5, 0, 5));
     stage.join(&[1]);
