@@ -109,6 +109,7 @@ pub(crate) fn sample_scaled() -> ServiceStatus {
         max: 10,
         pinned: None,
         last_decision: Some(LastDecision { at, age_s: 12, from: 1, to: 2, because }),
+        last_cold_start_ms: Some(840.0),
         failure: None,
     };
     ServiceStatus {

@@ -196,7 +196,7 @@ impl Metrics {
         families.concat()
     }
 
-    fn service_families(&self) -> [Family; 9] {
+    fn service_families(&self) -> [Family; 10] {
         let mut requests =
             Family::new(Kind::Counter, "portway_requests_total", "Requests that ended, by status class.");
         let mut duration = Family::new(
@@ -214,6 +214,8 @@ impl Metrics {
         let mut hedges = Family::new(Kind::Counter, "portway_hedges_total", "Second attempts beside a slow first.");
         let mut won =
             Family::new(Kind::Counter, "portway_hedges_won_total", "Second attempts that answered before the first.");
+        let mut scaler =
+            Family::new(Kind::Counter, "portway_scaler_errors_total", "Changes of the number of replicas that failed.");
         let mut cold = Family::new(
             Kind::Histogram,
             "portway_cold_start_seconds",
@@ -236,7 +238,8 @@ impl Metrics {
             for (cause, n) in RetryCause::all().zip(read.retries).filter(|(_, n)| *n > 0) {
                 retries.sample(&[("service", name), ("reason", cause.word())], n);
             }
-            for (family, n) in [(&mut hedges, read.hedges), (&mut won, read.hedges_won)] {
+            let rare = [(&mut hedges, read.hedges), (&mut won, read.hedges_won), (&mut scaler, read.scaler_errors)];
+            for (family, n) in rare {
                 if n > 0 {
                     family.sample(&[("service", name)], n);
                 }
@@ -249,7 +252,7 @@ impl Metrics {
             }
         }
         services.forget_unless(is_held);
-        [requests, duration, retries, overflow, probes, ejections, hedges, won, cold]
+        [requests, duration, retries, overflow, probes, ejections, hedges, won, scaler, cold]
     }
 
     fn backend_families(&self) -> [Family; 2] {
