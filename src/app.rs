@@ -243,6 +243,7 @@ impl App {
         let prober = Prober::new(self.metrics.clone(), self.events.clone(), self.findings.clone());
         tasks.spawn(prober.run(self.store.clone()));
         tasks.spawn(self.discovery().run(self.store.clone()));
+        tasks.spawn(self.replicas().run(self.store.clone()));
         let mut resolver = Resolver::new(self.registry.clone(), self.metrics.clone());
         resolver.round(&self.store).await;
         drop(names);
