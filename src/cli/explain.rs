@@ -17,6 +17,7 @@ use crate::routing::explain::{Candidate, Explanation, Unmet, Verdict};
 use crate::routing::table::{Inquiry, Table};
 use crate::routing::{path, redirect, rewrite};
 
+mod found;
 mod request;
 
 /// Routes that are named although they do not take the request: enough to see a mistake, few enough to read.
@@ -238,7 +239,7 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
     let found = running.and_then(|(status, address)| {
         let same_name = |candidate: &&crate::admin::ServiceStatus| candidate.name == service.name.as_str();
         match status.services.iter().find(same_name) {
-            Some(found) => Ok((found.backends.clone(), address)),
+            Some(found) => Ok((found.clone(), address)),
             None => Err(format!(
                 "the instance at {address} has no service `{}`: it runs another configuration",
                 service.name
@@ -246,18 +247,30 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
         }
     });
     match found {
-        Ok((backends, address)) => {
+        Ok((known, address)) => {
+            let backends = &known.backends;
             let candidates = backends.iter().filter(|backend| is_candidate(backend)).count();
             let mark = if candidates == 1 { "← would be picked" } else { "← may be picked" };
             let rows: Vec<[String; 5]> = backends.iter().map(|backend| live(backend, mark)).collect();
-            block(&rows) + &nobody_sound(&backends) + &format!("           (as the instance at {address} has them)\n")
+            let listed = match backends.is_empty() {
+                true => format!("backends   {}\n", found::without(service)),
+                false => block(&rows) + &nobody_sound(backends),
+            };
+            let of_containers = found::source(&service.source).map(|source| format!("           {source}\n"));
+            let replicas = known.replicas.as_ref().map(|_| super::status::replicas::cell(&known));
+            let replicas = replicas.map(|cell| format!("replicas   {cell}\n"));
+            let source = of_containers.unwrap_or_default() + &replicas.unwrap_or_default();
+            listed + &source + &format!("           (as the instance at {address} has them)\n")
         }
         Err(reason) => {
             let configured = service.source.declared();
             let weight = |weight: u32| if weight == 1 { String::new() } else { format!("weight {weight}") };
             let rows: Vec<[String; 2]> =
                 configured.iter().map(|entry| [entry.address.to_string(), weight(entry.weight.get())]).collect();
-            block(&rows) + &format!("           (as configured; {reason})\n")
+            let source = found::source(&service.source).map(|source| format!("backends   {source}\n"));
+            let replicas = found::replicas(service).map(|replicas| format!("replicas   {replicas}\n"));
+            let listed = block(&rows) + &source.unwrap_or_default() + &replicas.unwrap_or_default();
+            listed + &format!("           (as configured; {reason})\n")
         }
     }
 }
@@ -307,7 +320,7 @@ fn block<const N: usize>(rows: &[[String; N]]) -> String {
 mod tests {
     use super::*;
     use crate::admin::ProcessState;
-    use crate::admin::tests::sample_status;
+    use crate::admin::tests::{sample_cold, sample_scaled, sample_status};
     use crate::config::expand::ProcessEnvironment;
     use crate::config::load;
 
@@ -436,6 +449,33 @@ refused    400 bad_request
         let answer =
             explain(&loaded.config, ask(), || Ok((Status { services: vec![], ..status.clone() }, here.clone())));
         assert!(answer.text.contains("has no service `shop`"), "{}", answer.text);
+    }
+
+    #[test]
+    fn a_service_of_containers_says_where_its_backends_come_from() {
+        let yaml = "services: { thumbs: { container: { image: a, port: 1 }, autoscale: { min: 0, max: 10 } } }";
+        let loaded = load::parse(yaml, "portway.yaml", &ProcessEnvironment).unwrap();
+        let ask = |running| explain(&loaded.config, request::parts("GET", "/", &[]).unwrap(), || running).text;
+        let text = ask(Err("nothing answers".to_owned()));
+        let wanted = "\
+backends   containers of image a, port 1
+replicas   0 to 10, for 7 in flight each
+           (as configured; nothing answers)
+";
+        assert!(text.ends_with(wanted), "{text}");
+        let mut status = sample_status(ProcessState::Ready);
+        status.services = vec![sample_cold()];
+        let text = ask(Ok((status.clone(), "here".to_owned())));
+        let wanted = "\
+backends   none at present: a request waits for the first, at most 1m
+           containers of image a, port 1
+replicas   0 (0–10), idle 2 h
+           (as the instance at here has them)
+";
+        assert!(text.ends_with(wanted), "{text}");
+        status.services = vec![sample_scaled()];
+        let text = ask(Ok((status, "here".to_owned())));
+        assert!(text.contains("replicas   1→2 (0–10)\n"), "{text}");
     }
 
     #[test]
