@@ -114,6 +114,8 @@ impl Overview {
             routes: declared.routes.iter().map(|route| route.display.clone()).collect(),
             source: SourceStatus::of(&declared.source),
             replicas: replicas::of(declared, service, now),
+            engines_away: Vec::new(),
+            passed_over: Vec::new(),
             traffic: recent.traffic(counted.as_ref()),
             in_flight: set.members.iter().map(|member| u64::from(member.backend.in_flight())).sum(),
             queue: service.group.queue.len().into(),
