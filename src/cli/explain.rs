@@ -290,7 +290,11 @@ fn live(backend: &BackendStatus, mark: &str) -> [String; 5] {
         (true, true) => mark.to_owned(),
         (true, false) => format!("{mark}: {because}"),
     };
-    [backend.address.clone(), backend.state.to_string(), in_flight, latency, verdict]
+    let name = match &backend.container {
+        Some(container) => format!("{} ({})", super::status::escaped(&container.name), backend.address),
+        None => backend.address.clone(),
+    };
+    [name, backend.state.to_string(), in_flight, latency, verdict]
 }
 
 /// What happens to a request while nothing speaks for any backend.
