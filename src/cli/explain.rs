@@ -255,7 +255,7 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
             let rows: Vec<[String; 5]> = backends.iter().map(|backend| live(backend, mark)).collect();
             let listed = match backends.is_empty() {
                 true => format!("backends   {}\n", found::without(service)),
-                false => block(&rows) + &nobody_sound(backends),
+                false => block(&rows) + &nobody_sound(service, backends),
             };
             let of_containers = found::source(&service.source).map(|source| format!("           {source}\n"));
             let replicas = known.replicas.as_ref().map(|_| super::status::replicas::cell(&known));
@@ -298,7 +298,7 @@ fn live(backend: &BackendStatus, mark: &str) -> [String; 5] {
 }
 
 /// What happens to a request while nothing speaks for any backend.
-fn nobody_sound(backends: &[BackendStatus]) -> String {
+fn nobody_sound(service: &Service, backends: &[BackendStatus]) -> String {
     let is = |judge: fn(BackendState) -> bool| backends.iter().any(|backend| judge(backend.state));
     let sound = is(|state| matches!(state, BackendState::Ready | BackendState::Full | BackendState::Probation));
     if sound {
@@ -306,6 +306,8 @@ fn nobody_sound(backends: &[BackendStatus]) -> String {
     }
     let what = if is(BackendState::is_doubtful) {
         "none is ready, so those that are unhealthy or ejected are tried all the same"
+    } else if service.autoscale.is_some() {
+        "none takes requests: a request is held until the first replica is ready"
     } else {
         "none takes requests: the answer is 503 no_healthy_backend"
     };
@@ -487,6 +489,14 @@ replicas   0 (0–10), idle 2 h
     fn what_keeps_backends_from_serving_is_said() {
         let loaded = load::parse(YAML, "portway.yaml", &ProcessEnvironment).unwrap();
         let mut status = sample_status(ProcessState::Ready);
+        let scaled =
+            YAML.replacen("backends:", "autoscale: { min: 0, max: 3, hook: \"http://scaler/\" }, backends:", 1);
+        let scaled = load::parse(&scaled, "portway.yaml", &ProcessEnvironment).unwrap();
+        let mut cold = status.clone();
+        cold.services[0].backends.clear();
+        let parts = request::parts("GET", "http://shop.example.com/", &[]).unwrap();
+        let text = explain(&scaled.config, parts, || Ok((cold, "here".to_owned()))).text;
+        assert!(text.contains("a request is held until the first replica is ready"), "{text}");
         let mut explained = |states: [BackendState; 2], why: &str| {
             for (backend, state) in status.services[0].backends.iter_mut().zip(states) {
                 (backend.state, backend.why) = (state, Some(why.to_owned()));
