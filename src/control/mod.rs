@@ -4,6 +4,7 @@
 pub mod autoscale;
 pub mod by_hand;
 pub mod cold_starts;
+pub mod discovery;
 pub mod docker;
 pub mod health;
 pub mod history;
@@ -11,5 +12,6 @@ pub mod outlier;
 pub mod pulse;
 pub mod reload;
 pub mod replica_gauges;
+pub mod replicas;
 pub mod resolve;
 pub mod watch;
