@@ -25,6 +25,7 @@ use self::follow::{Follower, Plan, Report, Ties};
 use self::hook::{Courier, Office};
 use crate::config::checked::{Autoscale, Hook, Service as Declared, Source};
 use crate::lifecycle::clock;
+use crate::lifecycle::readiness::Readiness;
 use crate::runtime::registry::Registry;
 use crate::runtime::service::Service;
 use crate::runtime::snapshot::Snapshot;
@@ -40,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub struct Autoscaler {
     registry: Arc<Registry>,
     events: Arc<Events>,
+    /// Tells whether what ran before has been found.
+    readiness: Readiness,
     /// When this process began, in seconds since 1970: intents count from 1 in each.
     started_unix: u64,
     followed: HashMap<ServiceName, Followed>,
@@ -58,8 +61,8 @@ struct Followed {
 
 impl Autoscaler {
     /// Follows nobody yet.
-    pub fn new(registry: Arc<Registry>, events: Arc<Events>) -> Self {
-        Self { registry, events, started_unix: clock::unix_now().as_secs(), followed: HashMap::new() }
+    pub fn new(registry: Arc<Registry>, events: Arc<Events>, readiness: Readiness) -> Self {
+        Self { registry, events, readiness, started_unix: clock::unix_now().as_secs(), followed: HashMap::new() }
     }
 
     /// Follows the configuration in effect for ever.
@@ -118,7 +121,8 @@ impl Autoscaler {
         if is_idle(&mut followed.follower) {
             let (reporter, reports) = watch::channel(Report::default());
             let (leaving, events) = (self.registry.leaving.clone(), self.events.clone());
-            let ties = Ties { plans: followed.plan.subscribe(), leaving, events, reporter };
+            let (plans, readiness) = (followed.plan.subscribe(), self.readiness.clone());
+            let ties = Ties { plans, leaving, events, readiness, reporter };
             followed.follower.spawn(Follower::new(service, ties).run(changes.clone()));
             // A courier of before would read reports that nobody writes any more.
             (followed.reports, followed.courier) = (reports, JoinSet::new());
