@@ -112,6 +112,10 @@ impl Upstream {
     /// Opens a connection to `backend` within `timeout`.
     pub(crate) async fn open(backend: Arc<Backend>, timeout: Duration) -> Result<Box<Self>, ProxyError> {
         let stream = dial(backend.address, timeout).await?;
+        if backend.instance.is_some() && backend.is_retired() {
+            // The container left while it was dialled: its address may be another one's by now. Nothing was sent.
+            return Err(FailureKind::ConnectRefused.into());
+        }
         let rest = Arc::new(Rest::default());
         let handshake = Builder::new()
             .max_header_size(RESPONSE_HEAD_BYTES_MAX)
@@ -321,6 +325,26 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::backend::{Instance, Located};
+    use crate::runtime::registry::Registry;
+    use crate::telemetry::metrics::Metrics;
+    use crate::units::ServiceName;
+
+    #[tokio::test]
+    async fn a_container_that_left_while_it_was_dialled_gets_no_request() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (registry, service) = (Registry::new(Metrics::new()), ServiceName::new("web").unwrap());
+        let container = Instance { id: "a".into(), name: "web-1".into() };
+        for (instance, is_open) in [(Some(container), false), (None, true)] {
+            let backend = registry.backend_from(&service, Located { address, instance }, |_| ());
+            assert!(Upstream::open(backend.clone(), Duration::from_secs(1)).await.is_ok());
+            registry.retain(&service, &[], Duration::from_secs(1));
+            let opened = Upstream::open(backend, Duration::from_secs(1)).await;
+            // An address that somebody wrote down is still that of the same server.
+            assert_eq!(opened.as_ref().err().map(|error| error.kind), (!is_open).then_some(FailureKind::ConnectRefused));
+        }
+    }
 
     #[test]
     fn an_advertised_idle_limit_is_read_from_keep_alive() {
