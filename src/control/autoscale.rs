@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! requests ─► runtime ─► signals ─► decide (pure) ─► scale.intend ─┬─► control::replicas (container)
-//!               ▲                                                  └─► hook: a URL or a command (whatever else)
+//!               ▲                                                  └─► hook: a URL, a command, a Swarm (whatever else)
 //!               └── members change ◄── discovery ◄── replicas start and stop ◄─┘
 //! ```
 
@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::follow::{Follower, Plan, Report, Ties};
-use self::hook::{Courier, Office};
-use crate::config::checked::{Autoscale, Hook, Service as Declared, Source};
+use self::hook::{Courier, Office, Scaler};
+use crate::config::checked::{Autoscale, Service as Declared};
 use crate::lifecycle::clock;
 use crate::lifecycle::readiness::Readiness;
 use crate::runtime::registry::Registry;
@@ -55,7 +55,7 @@ struct Followed {
     plan: watch::Sender<Plan>,
     reports: watch::Receiver<Report>,
     follower: JoinSet<()>,
-    hook: Option<Hook>,
+    scaler: Option<Scaler>,
     courier: JoinSet<()>,
 }
 
@@ -104,13 +104,13 @@ impl Autoscaler {
         changes: &watch::Receiver<()>,
     ) {
         let plan = Plan::new(declared, autoscale);
-        let hook = hook_of(declared, autoscale);
+        let scaler = Scaler::of(declared, autoscale);
         let followed = self.followed.entry(declared.name.clone()).or_insert_with(|| Followed {
             service: service.clone(),
             plan: watch::Sender::new(plan.clone()),
             reports: watch::channel(Report::default()).1,
             follower: JoinSet::new(),
-            hook: None,
+            scaler: None,
             courier: JoinSet::new(),
         });
         followed.plan.send_if_modified(|known| {
@@ -127,14 +127,14 @@ impl Autoscaler {
             // A courier of before would read reports that nobody writes any more.
             (followed.reports, followed.courier) = (reports, JoinSet::new());
         }
-        if followed.hook != hook || is_idle(&mut followed.courier) {
+        if followed.scaler != scaler || is_idle(&mut followed.courier) {
             followed.courier = JoinSet::new(); // the old one ends here, and what it was doing with it
-            if let Some(hook) = hook.clone() {
+            if let Some(scaler) = scaler.clone() {
                 let (reports, events) = (followed.reports.clone(), self.events.clone());
                 let office = Office { reports, events, started_unix: self.started_unix };
-                followed.courier.spawn(Courier::new(service, hook, office).run());
+                followed.courier.spawn(Courier::new(service, scaler, office).run());
             }
-            followed.hook = hook;
+            followed.scaler = scaler;
         }
     }
 }
@@ -145,14 +145,6 @@ fn is_idle(tasks: &mut JoinSet<()>) -> bool {
         tracing::error!(%error, "an autoscaling task ended: this is a bug of Portway; it begins anew");
     }
     tasks.is_empty()
-}
-
-/// Who is told of intents, unless the source carries them out itself.
-fn hook_of(declared: &Declared, autoscale: &Autoscale) -> Option<Hook> {
-    match declared.source {
-        Source::Backends(_) | Source::Docker(_) => autoscale.hook.clone(),
-        Source::Container(_) | Source::Swarm(_) => None,
-    }
 }
 
 #[cfg(test)]

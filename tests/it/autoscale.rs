@@ -280,3 +280,59 @@ async fn the_example_for_swarm_asks_docker_for_the_number() {
     eventually(PATIENCE, "docker was asked", || async { !asked().is_empty() }).await;
     assert_eq!(asked(), "service scale --detach shop_web=3\n");
 }
+
+/// An engine of a Swarm that a person has prepared: `PORTWAY_SWARM=unix:///run/docker.sock`, with the image `my-app` of
+/// `docker/my-app`. A test does not turn the machine's engine into a Swarm.
+fn swarm() -> Result<String, String> {
+    std::env::var("PORTWAY_SWARM").map_err(|_| "PORTWAY_SWARM names no engine that manages a Swarm".to_owned())
+}
+
+struct SwarmService {
+    endpoint: String,
+    name: String,
+}
+
+impl SwarmService {
+    fn docker(&self, arguments: &[&str]) -> String {
+        let output = std::process::Command::new("docker").args(["-H", &self.endpoint]).args(arguments).output();
+        let output = output.expect("there is a docker command");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn replicas(&self) -> String {
+        self.docker(&["service", "inspect", "--format", "{{.Spec.Mode.Replicated.Replicas}}", &self.name])
+    }
+}
+
+impl Drop for SwarmService {
+    fn drop(&mut self) {
+        std::process::Command::new("docker").args(["-H", &self.endpoint, "service", "rm", &self.name]).output().ok();
+    }
+}
+
+/// On the network of the host there is one port, so one replica; that it comes from zero and goes is what counts here.
+#[tokio::test]
+async fn a_swarm_service_is_scaled_from_zero_and_its_task_is_the_backend() {
+    let Some(endpoint) = require("swarm", swarm()) else { return };
+    let port = free_address().port();
+    let service = SwarmService { endpoint: endpoint.clone(), name: format!("portway-test-{}", std::process::id()) };
+    let (name, port_text) = (service.name.as_str(), port.to_string());
+    let create = ["service", "create", "--detach", "--replicas", "0", "--network", "host", "--no-resolve-image"];
+    let run = ["my-app", "python", "-m", "flask", "--app", "app", "run", "--port", &port_text];
+    service.docker(&[&create[..], &["--name", name], &run[..]].concat());
+    let portway = Portway::start(&format!(
+        "services: {{ web: {{ swarm: {{ service: {name}, port: {port}, endpoint: {endpoint:?} }}, \
+         autoscale: {{ min: 0, max: 3, stable: 2s, idle: 4s }} }} }}"
+    ))
+    .await;
+    let answer = portway.get("/api").await;
+    assert_eq!((answer.status, answer.text()), (200, "Hello, World!".to_owned()), "{}", portway.stderr());
+    assert_eq!(service.replicas(), "1");
+    eventually(PATIENCE * 3, "no replica", || async { service.replicas() == "0" }).await;
+    eventually(PATIENCE * 3, "no task", || async {
+        service.docker(&["ps", "-q", "--filter", &format!("label=com.docker.swarm.service.name={name}")]).is_empty()
+    })
+    .await;
+    assert_eq!(portway.get("/api").await.status, 200, "and from zero again: {}", portway.stderr());
+}

@@ -144,13 +144,19 @@ impl Follower {
         }
     }
 
-    /// Nobody has decided yet, and what runs may not have been found. Only what is missing for sure is asked for then.
+    /// Nobody has decided yet, and what runs may not have been found. What is missing for sure is asked for even then, and
+    /// what an engine says to run may stay, so that it is looked after.
     fn is_too_early(&self, now: Moment, scene: &Scene, decision: &Decision) -> bool {
-        let nobody_said = scene.intended.is_none() && scene.pinned.is_none();
-        let running = scene.ready + scene.starting;
+        if scene.intended.is_some() || scene.pinned.is_some() {
+            return false;
+        }
         let age = now.since(self.began);
-        let is_settled = age >= SETTLE_MAX || (age >= SETTLE && self.ties.readiness.is_ready());
-        nobody_said && (!is_settled || (self.formula.is_learning(now) && decision.desired <= running))
+        if age < SETTLE || (age < SETTLE_MAX && !self.ties.readiness.is_ready()) {
+            return true;
+        }
+        let running = scene.ready + scene.starting;
+        let is_found = running > 0 && self.plan.counted == Counted::Found;
+        self.formula.is_learning(now) && decision.desired <= running && !is_found
     }
 
     fn say(&self, scene: &Scene, decision: &Decision, signals: &Signals) {
