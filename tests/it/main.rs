@@ -31,6 +31,7 @@ mod race;
 mod reload;
 mod responses;
 mod retries;
+mod scale;
 mod slow;
 mod slow_start;
 mod smuggling;
