@@ -58,17 +58,6 @@ fn scaled(autoscale: &Autoscale) -> String {
     format!("{} to {}, for {target}", autoscale.min, autoscale.max)
 }
 
-/// What becomes of a request while there is no backend.
-pub(super) fn without(service: &Service) -> String {
-    match &service.autoscale {
-        Some(autoscale) => {
-            let patience = spell_duration(autoscale.hold.timeout.min(service.timeout));
-            format!("none at present: a request waits for the first, at most {patience}")
-        }
-        None => "none at present: the answer is 503 no_healthy_backend".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
