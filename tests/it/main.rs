@@ -9,6 +9,7 @@ mod cli;
 mod commands;
 mod corpus;
 mod corpus_live;
+mod docker;
 mod drain;
 mod ejection;
 mod filtered;
