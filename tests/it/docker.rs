@@ -6,6 +6,7 @@ mod daemon;
 mod faults;
 mod first_run;
 mod fixture;
+mod own_daemon;
 mod packaged;
 mod redeploy;
 mod replicas;

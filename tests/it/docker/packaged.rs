@@ -31,13 +31,6 @@ fn context(files: &[(PathBuf, &str)]) -> Vec<u8> {
     output.expect("tar is part of every system that runs an engine").stdout
 }
 
-async fn build(docker: &Docker, name: &str, query: &str, context: Vec<u8>) {
-    let (engine, path) = (docker.engine.clone(), format!("/build?t={name}&forcerm=1&{query}"));
-    let call = move || engine.call_now("POST", &path, Some(("application/x-tar", &context)));
-    let answer = tokio::task::spawn_blocking(call).await.expect("a call does not panic").expect("the engine answers");
-    assert!(answer.is_ok() && !answer.text().contains("\"error\""), "building {name}: {}", answer.text());
-}
-
 /// `{"BASE":"portway-base"}` for a query string.
 const APP_ARGUMENTS: &str = "buildargs=%7B%22BASE%22%3A%22portway-base%22%7D";
 const PORTWAY_ARGUMENTS: &str = "dockerfile=docker/Dockerfile&buildargs=%7B%22BASE%22%3A%22portway-base%22%2C\
@@ -45,9 +38,9 @@ const PORTWAY_ARGUMENTS: &str = "dockerfile=docker/Dockerfile&buildargs=%7B%22BA
 
 async fn build_both(docker: &Docker) {
     let app = [(shipped("my-app/Dockerfile"), "Dockerfile"), (shipped("my-app/app.py"), "app.py")];
-    build(docker, "portway-test-my-app", APP_ARGUMENTS, context(&app)).await;
+    docker.build("portway-test-my-app", APP_ARGUMENTS, context(&app)).await;
     let portway = [(shipped("Dockerfile"), "docker/Dockerfile"), (PathBuf::from(binary()), "dist/portway")];
-    build(docker, "portway-test-front", PORTWAY_ARGUMENTS, context(&portway)).await;
+    docker.build("portway-test-front", PORTWAY_ARGUMENTS, context(&portway)).await;
 }
 
 /// Runs the image of Portway as compose.yaml does, with `directory` mounted; gives its id.

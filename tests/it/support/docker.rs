@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -37,6 +38,8 @@ pub(crate) struct Docker {
     pub(crate) mark: String,
     /// Where containers write down what they executed; mounted as `/book`.
     book: Scratch,
+    /// Images that the test built, the nameless ones of earlier stages too; the oldest first.
+    built: Mutex<Vec<String>>,
 }
 
 /// A container of the test's own.
@@ -79,7 +82,7 @@ impl Docker {
         let book = Scratch::new();
         // Containers may run as anybody.
         fs::set_permissions(&book.0, fs::Permissions::from_mode(0o777)).expect("it is ours");
-        Self { engine, images, mark, book }
+        Self { engine, images, mark, book, built: Mutex::default() }
     }
 
     /// Starts a container of the image, found by `portway-test=MARK`, its port on a port of 127.0.0.1 that the engine picks.
@@ -117,6 +120,17 @@ impl Docker {
             container.wait_answer().await;
         }
         containers
+    }
+
+    /// Builds an image from a tar, to be removed with the test. Its name begins with `portway-test-`.
+    pub(crate) async fn build(&self, name: &str, query: &str, context: Vec<u8>) {
+        let (engine, path) = (self.engine.clone(), format!("/build?t={name}&forcerm=1&{query}"));
+        let call = move || engine.call_now("POST", &path, Some(("application/x-tar", &context)));
+        let answer =
+            tokio::task::spawn_blocking(call).await.expect("a call does not panic").expect("the engine answers");
+        let told = answer.text();
+        assert!(answer.is_ok() && !told.contains("\"error\""), "building {name}: {told}");
+        self.built.lock().unwrap_or_else(PoisonError::into_inner).extend(image::named_in(&told));
     }
 
     /// The volume of the books, as Docker and Compose write it.
@@ -182,6 +196,8 @@ impl Drop for Docker {
             tell_last_words(&self.engine, &self.mark);
         }
         remove_all(&self.engine, |mark| mark == self.mark);
+        let built = std::mem::take(&mut *self.built.lock().unwrap_or_else(PoisonError::into_inner));
+        built.iter().rev().for_each(|id| image::remove(&self.engine, id));
     }
 }
 

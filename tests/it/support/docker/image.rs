@@ -4,6 +4,8 @@
 use std::fs;
 use std::process::Command;
 
+use serde_json::Value;
+
 use super::engine::Engine;
 use crate::support::Scratch;
 
@@ -88,6 +90,21 @@ impl Images {
     /// `portway-test:1a2b-one`.
     pub(crate) fn name(&self, manner: Manner) -> String {
         format!("portway-test:{:016x}-{}", self.hash, manner.word())
+    }
+}
+
+/// The images that a build names in its steps: ` ---> 7a72547dc0e3`, with its `>` escaped in JSON.
+pub(super) fn named_in(told: &str) -> Vec<String> {
+    let digits = |rest: &str| rest.chars().take_while(char::is_ascii_hexdigit).collect::<String>();
+    told.split("---\\u003e ").skip(1).map(digits).filter(|id| id.len() == 12).collect()
+}
+
+/// Removes an image unless it has a name that no test gave it: the base is one of those that a build names.
+pub(super) fn remove(engine: &Engine, id: &str) {
+    let Ok(facts) = engine.call_now("GET", &format!("/images/{id}/json"), None) else { return };
+    let is_ours = |name: &Value| name.as_str().is_some_and(|name| name.starts_with("portway-test-"));
+    if facts.is_ok() && facts.json()["RepoTags"].as_array().into_iter().flatten().all(is_ours) {
+        engine.call_now("DELETE", &format!("/images/{id}?force=1"), None).ok();
     }
 }
 
