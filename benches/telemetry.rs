@@ -60,6 +60,7 @@ fn record() -> Record<'static> {
         bytes_out: 18_233,
         duration: Duration::from_micros(12_345),
         queue: None,
+        held: None,
         connect: Some(Duration::from_micros(312)),
         ttfb: Some(Duration::from_micros(11_987)),
         service: Some("shop"),

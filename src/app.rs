@@ -20,12 +20,14 @@ use std::time::Duration;
 use crate::admin::{self, Resources};
 use crate::config::checked::{Accept, Config};
 use crate::control::by_hand::ByHand;
+use crate::control::cold_starts;
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
-use crate::control::pulse;
+use crate::control::outlier::sentences::Sentences;
 use crate::control::reload::{self, Parts, Reloads};
 use crate::control::resolve::Resolver;
+use crate::control::{pulse, replica_gauges};
 use crate::lifecycle::clock;
 use crate::lifecycle::drain::{self, End, Plan, Reason, Trigger};
 use crate::lifecycle::readiness::Readiness;
@@ -90,6 +92,7 @@ pub struct App {
     metrics: Arc<Metrics>,
     events: Arc<Events>,
     findings: Arc<Findings>,
+    sentences: Arc<Sentences>,
     log: Arc<AccessLog>,
     admin: Option<admin::Server>,
     listeners: Arc<Listeners>,
@@ -160,6 +163,7 @@ impl App {
             metrics,
             events: Arc::new(Events::new()),
             findings: Arc::default(),
+            sentences: Arc::default(),
             log: Arc::new(log),
             admin,
             listeners: Arc::new(listeners),
@@ -237,9 +241,11 @@ impl App {
         drop(names);
         tasks.spawn(resolver.run(self.store.clone()));
         let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
-        tasks.spawn(outliers.run(self.store.clone()));
+        tasks.spawn(outliers.telling(self.sentences.clone()).run(self.store.clone()));
+        tasks.spawn(cold_starts::run(self.store.clone(), self.events.clone()));
         tasks.spawn(reloads.run());
         tasks.spawn(pulse::run(self.store.clone()));
+        tasks.spawn(replica_gauges::run(self.store.clone(), self.metrics.clone()));
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {

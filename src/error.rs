@@ -66,6 +66,14 @@ pub enum FailureKind {
     LoopDetected,
     /// No backend of the service can take the request.
     NoHealthyBackend,
+    /// The service has no replica at the moment, and whoever browses it sees the waiting page until there is one.
+    Starting,
+    /// The service has no replica, and its first one could not be started.
+    ColdStartFailed,
+    /// The service has no replica, and none was ready within `autoscale.hold.timeout`.
+    ColdStartTimeout,
+    /// A reload took the service away while the request waited for its first replica.
+    ServiceRemoved,
     /// Another attempt was due, and the service's retries have used up their budget. The status is that of the last
     /// attempt; the row's own stands for an attempt without one.
     RetryBudgetExhausted,
@@ -75,6 +83,8 @@ pub enum FailureKind {
     QueueFull,
     /// Every backend stayed at `max_in_flight` for the queue's timeout.
     QueueTimeout,
+    /// The service has no replica, and as many requests wait for one as may.
+    HoldFull,
     /// A limit of this process is reached: connections, memory, descriptors.
     Overloaded,
     /// The process is shutting down.
@@ -110,7 +120,7 @@ const fn row(kind: FailureKind, reason: &'static str, fault: Fault, status: u16,
 
 /// The table of the design, a row per kind, in the order of the enum.
 #[rustfmt::skip]
-const TABLE: [Row; 27] = [
+const TABLE: [Row; 32] = [
     row(FailureKind::BadRequest, "bad_request", Fault::Client, 400, Retry::Never),
     row(FailureKind::NoRoute, "no_route", Fault::Client, 404, Retry::Never),
     row(FailureKind::MethodNotAllowed, "method_not_allowed", Fault::Client, 405, Retry::Never),
@@ -125,10 +135,15 @@ const TABLE: [Row; 27] = [
     row(FailureKind::UnsupportedVersion, "unsupported_version", Fault::Client, 505, Retry::Never),
     row(FailureKind::LoopDetected, "loop_detected", Fault::Client, 508, Retry::Never),
     row(FailureKind::NoHealthyBackend, "no_healthy_backend", Fault::Service, 503, Retry::AfterBackoff),
+    row(FailureKind::Starting, "starting", Fault::Service, 503, Retry::Never),
+    row(FailureKind::ColdStartFailed, "cold_start_failed", Fault::Service, 503, Retry::Never),
+    row(FailureKind::ColdStartTimeout, "cold_start_timeout", Fault::Service, 503, Retry::Never),
+    row(FailureKind::ServiceRemoved, "service_removed", Fault::Service, 503, Retry::Never),
     row(FailureKind::RetryBudgetExhausted, "retry_budget_exhausted", Fault::Service, 503, Retry::Never),
     row(FailureKind::Deadline, "deadline", Fault::Service, 504, Retry::Never),
     row(FailureKind::QueueFull, "queue_full", Fault::Us, 503, Retry::Never),
     row(FailureKind::QueueTimeout, "queue_timeout", Fault::Us, 503, Retry::Never),
+    row(FailureKind::HoldFull, "hold_full", Fault::Us, 503, Retry::Never),
     row(FailureKind::Overloaded, "overloaded", Fault::Us, 503, Retry::Never),
     row(FailureKind::Draining, "draining", Fault::Us, 503, Retry::Never),
     row(FailureKind::ConnectRefused, "connect_refused", Fault::Backend, 502, Retry::AnotherBackend),

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::guard::{Guard, Refusal};
 use super::reloading::ReloadAnswer;
 use super::status::ProcessState;
-use super::{Handled, NotThere, Resources, page};
+use super::{Handled, NotThere, Resources, ScaleTo, Unscalable, page};
 use crate::lifecycle::drain::Reason;
 use crate::telemetry::exposition;
 
@@ -34,8 +34,7 @@ enum Target<'a> {
     Reload,
     Rollback,
     History,
-    /// Named in the contract of the API, not built yet.
-    Later(&'a str),
+    Scale,
 }
 
 impl<'a> Target<'a> {
@@ -54,14 +53,14 @@ impl<'a> Target<'a> {
             "/api/v1/reload" => Target::Reload,
             "/api/v1/rollback" => Target::Rollback,
             "/api/v1/history" => Target::History,
-            "/api/v1/scale" => Target::Later(path),
+            "/api/v1/scale" => Target::Scale,
             _ => Target::Service(path.strip_prefix("/api/v1/services/").filter(|name| !name.contains('/'))?),
         })
     }
 
     const fn allow(self) -> &'static str {
         match self {
-            Target::Drain | Target::Undrain | Target::Reload | Target::Rollback | Target::Later(_) => "POST",
+            Target::Drain | Target::Undrain | Target::Reload | Target::Rollback | Target::Scale => "POST",
             _ => "GET, HEAD",
         }
     }
@@ -110,7 +109,7 @@ async fn route(resources: &Resources, guard: &Guard, parts: &Parts, body: &[u8])
             Ok(reload_answer(&resources.reloading.rollback(generation).await))
         }
         Target::History => Ok(json(StatusCode::OK, &resources.reloading.history())),
-        Target::Later(path) => Err(Problem::not_yet(path)),
+        Target::Scale => scale(resources, body),
     }
 }
 
@@ -192,6 +191,39 @@ fn handled(result: Result<Handled, NotThere>) -> Result<Answer, Problem> {
     }
 }
 
+/// How many replicas of which service; a number or `"auto"`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScaleRequest {
+    service: String,
+    replicas: serde_json::Value,
+}
+
+impl ScaleRequest {
+    fn to(&self) -> Option<ScaleTo> {
+        match &self.replicas {
+            serde_json::Value::String(word) if word == "auto" => Some(ScaleTo::Auto),
+            number => Some(ScaleTo::Pinned(number.as_u64()?.try_into().ok()?)),
+        }
+    }
+}
+
+fn scale(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
+    let misread = |error: &str| {
+        let message = format!("the body is not `{{ \"service\": …, \"replicas\": N or \"auto\" }}`: {error}");
+        Problem::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    };
+    let request: ScaleRequest = serde_json::from_slice(body).map_err(|error| misread(&error.to_string()))?;
+    let to = request.to().ok_or_else(|| misread("`replicas` is neither a number nor \"auto\""))?;
+    match resources.by_hand.scale(&request.service, to) {
+        Ok(scaled) => Ok(json(StatusCode::OK, &scaled)),
+        Err(Unscalable::NotThere(message)) => Err(Problem::new(StatusCode::NOT_FOUND, "not_found", message)),
+        Err(Unscalable::NotPossible(message)) => {
+            Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "cannot_scale", message))
+        }
+    }
+}
+
 /// Where a rollback goes. Nothing named is the generation before the active one.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -237,11 +269,6 @@ impl Problem {
         let message = format!("{method} does not work here; use {allow}");
         let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
         Self { header: Some((ALLOW, allow)), ..problem }
-    }
-
-    fn not_yet(what: &str) -> Self {
-        let message = format!("{what} is not in this version ({})", env!("CARGO_PKG_VERSION"));
-        Self::new(StatusCode::NOT_IMPLEMENTED, "not_in_this_version", message)
     }
 
     pub(super) fn into_answer(self) -> Answer {

@@ -9,8 +9,9 @@ use crate::lifecycle::readiness::Readiness;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
 
-pub use self::by_hand::{ByHand, Handled, NotThere};
+pub use self::by_hand::{ByHand, Handled, NotThere, ScaleTo, Scaled, Unscalable};
 pub use self::reloading::{Answering, KeptGeneration, ReloadAnswer, ReloadResult, Reloading};
+pub use self::replicas::{ContainerName, LastDecision, ReplicaFailure, ReplicaStatus, SourceKind, SourceStatus};
 pub use self::server::{BindError, Keys, Server};
 pub use self::status::{
     BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,
@@ -22,6 +23,7 @@ mod by_hand;
 mod guard;
 mod page;
 mod reloading;
+mod replicas;
 mod server;
 pub mod status;
 #[cfg(test)]
@@ -39,7 +41,7 @@ pub struct Resources {
     pub readiness: Readiness,
     /// `POST /api/v1/drain` of the process.
     pub drain: Trigger,
-    /// `POST /api/v1/{drain,undrain}` of a backend.
+    /// `POST /api/v1/{drain,undrain}` of a backend, `POST /api/v1/scale` of a service.
     pub by_hand: Arc<dyn ByHand>,
     /// `POST /api/v1/reload` and `rollback`.
     pub reloading: Arc<dyn Reloading>,

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::replicas::{ContainerName, ReplicaStatus, SourceStatus};
+
 /// Whoever knows the present state. Called on the control thread, so it may take its time, but must not wait.
 pub trait StatusSource: Send + Sync {
     /// All of it, with the given word for the process as a whole.
@@ -113,6 +115,12 @@ pub struct ServiceStatus {
     pub name: String,
     /// As the user would write them in short.
     pub routes: Vec<String>,
+    /// Where its backends come from.
+    #[serde(default)]
+    pub source: SourceStatus,
+    /// How many replicas there should be and are; absent where Portway does not decide that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ReplicaStatus>,
     /// Its requests.
     pub traffic: Traffic,
     /// Requests at its backends.
@@ -132,6 +140,9 @@ pub struct ServiceStatus {
 pub struct BackendStatus {
     /// What is dialled, or the name that could not be resolved.
     pub address: String,
+    /// The container there; absent for an address that somebody wrote down.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerName>,
     /// In a word.
     pub state: BackendState,
     /// What keeps it from its whole share, for people: `GET /healthz: 500`, `by hand`.

@@ -28,6 +28,7 @@ impl StatusSource for Sample {
 pub(crate) fn sample_status(state: ProcessState) -> Status {
     let backend = |address: &str, state| BackendStatus {
         address: address.to_owned(),
+        container: None,
         state,
         why: None,
         share: None,
@@ -60,6 +61,8 @@ pub(crate) fn sample_status(state: ProcessState) -> Status {
             ServiceStatus {
                 name: "shop".to_owned(),
                 routes: vec!["shop.example.com/".to_owned()],
+                source: SourceStatus::default(),
+                replicas: None,
                 traffic: Traffic { req_per_s: 812.0, p50_ms: Some(3.0), p99_ms: Some(22.0), error_ratio: 0.0 },
                 in_flight: 9,
                 queue: 0,
@@ -73,6 +76,8 @@ pub(crate) fn sample_status(state: ProcessState) -> Status {
             ServiceStatus {
                 name: "orders".to_owned(),
                 routes: vec!["/orders".to_owned()],
+                source: SourceStatus::default(),
+                replicas: None,
                 traffic: Traffic::default(),
                 in_flight: 14,
                 queue: 2,
@@ -85,6 +90,47 @@ pub(crate) fn sample_status(state: ProcessState) -> Status {
             },
         ],
     }
+}
+
+/// A service that Portway scales, with one container of the two that it should have.
+pub(crate) fn sample_scaled() -> ServiceStatus {
+    let service = sample_status(ProcessState::Ready).services.swap_remove(0);
+    let container = Some(ContainerName { id: "3f2a9c".repeat(10) + "3f2a", name: "thumbs-1".to_owned() });
+    let backends = vec![BackendStatus { container, ..service.backends[0].clone() }];
+    let because = "14.2 in flight on average, 6 wanted".to_owned();
+    let at = "2026-11-23T12:00:00Z".to_owned();
+    let replicas = ReplicaStatus {
+        desired: 2,
+        ready: 1,
+        starting: 1,
+        draining: 0,
+        held: 0,
+        min: 0,
+        max: 10,
+        pinned: None,
+        last_decision: Some(LastDecision { at, age_s: 12, from: 1, to: 2, because }),
+        failure: None,
+    };
+    ServiceStatus {
+        name: "thumbs".to_owned(),
+        routes: vec!["/thumbs".to_owned()],
+        source: SourceStatus { kind: SourceKind::Container, description: "image acme/thumbs:1.4".to_owned() },
+        replicas: Some(replicas),
+        backends,
+        ..service
+    }
+}
+
+/// The same without a container and without need of one, since two hours.
+pub(crate) fn sample_cold() -> ServiceStatus {
+    let mut service = sample_scaled();
+    (service.backends, service.traffic, service.in_flight) = (Vec::new(), Traffic::default(), 0);
+    let replicas = service.replicas.as_mut().unwrap();
+    (replicas.desired, replicas.ready, replicas.starting) = (0, 0, 0);
+    let decision = replicas.last_decision.as_mut().unwrap();
+    (decision.age_s, decision.from, decision.to) = (7_200, 1, 0);
+    decision.because = "idle for 5m".to_owned();
+    service
 }
 
 fn sample_answer(generation: u64) -> Answering {
@@ -151,6 +197,22 @@ impl ByHand for SampleHands {
 
     fn undrain(&self, service: &str, backend: &str) -> Result<Handled, NotThere> {
         Self::set(service, backend, BackendState::Ready)
+    }
+
+    fn scale(&self, service: &str, to: ScaleTo) -> Result<Scaled, Unscalable> {
+        let sample = sample_scaled();
+        if service != sample.name {
+            return Err(Unscalable::NotThere(format!("there is no service `{service}`")));
+        }
+        let mut replicas = sample.replicas.unwrap();
+        match to {
+            ScaleTo::Pinned(n) if n > replicas.max => Err(Unscalable::NotPossible(format!("{n} is too many"))),
+            ScaleTo::Pinned(n) => {
+                replicas.pinned = Some(n);
+                Ok(Scaled { service: sample.name, replicas })
+            }
+            ScaleTo::Auto => Ok(Scaled { service: sample.name, replicas }),
+        }
     }
 }
 
@@ -303,10 +365,40 @@ async fn the_wrong_method_is_told_the_right_one() {
 async fn what_is_not_there_is_json_that_says_so() {
     let admin = start_on_loopback();
     assert_eq!(admin.ask("GET", "/api/v2/status").await.json()["status"], 404);
-    for path in ["/api/v1/scale"] {
-        let reply = admin.post(path, "").await;
-        assert_eq!((reply.status(), reply.json()["reason"].as_str()), (501, Some("not_in_this_version")));
+}
+
+#[tokio::test]
+async fn a_number_of_replicas_is_pinned_and_released() {
+    let admin = start_on_loopback();
+    let reply = admin.post("/api/v1/scale", r#"{"service": "thumbs", "replicas": 3}"#).await;
+    assert_eq!((reply.status(), reply.json()["replicas"]["pinned"].as_u64()), (200, Some(3)));
+    let reply = admin.post("/api/v1/scale", r#"{"service": "thumbs", "replicas": "auto"}"#).await;
+    assert_eq!((reply.status(), &reply.json()["replicas"]["pinned"]), (200, &Value::Null));
+    for (body, status, reason) in [
+        (r#"{"service": "shop", "replicas": 3}"#, 404, "not_found"),
+        (r#"{"service": "thumbs", "replicas": 11}"#, 422, "cannot_scale"),
+        (r#"{"service": "thumbs", "replicas": -1}"#, 400, "bad_request"),
+        (r#"{"service": "thumbs", "replicas": "many"}"#, 400, "bad_request"),
+        (r#"{"service": "thumbs", "replicas": 99999999999}"#, 400, "bad_request"),
+        (r#"{"service": "thumbs"}"#, 400, "bad_request"),
+        ("", 400, "bad_request"),
+    ] {
+        let reply = admin.post("/api/v1/scale", body).await;
+        assert_eq!((reply.status(), reply.json()["reason"].as_str()), (status, Some(reason)), "{body}");
     }
+    let reply = admin.ask("GET", "/api/v1/scale?service=thumbs&replicas=3").await;
+    assert_eq!(reply.status(), 405, "GET changes nothing");
+}
+
+#[test]
+fn only_services_that_are_scaled_tell_of_replicas() {
+    let plain = serde_json::to_value(&sample_status(ProcessState::Ready).services[0]).unwrap();
+    assert!(plain.get("replicas").is_none() && plain["backends"][0].get("container").is_none(), "{plain}");
+    assert_eq!(plain["source"]["kind"], "backends");
+    let scaled = serde_json::to_value(sample_scaled()).unwrap();
+    assert_eq!((scaled["replicas"]["desired"].as_u64(), scaled["replicas"]["ready"].as_u64()), (Some(2), Some(1)));
+    assert_eq!(scaled["backends"][0]["container"]["name"], "thumbs-1");
+    assert_eq!(serde_json::from_value::<ServiceStatus>(scaled).unwrap(), sample_scaled());
 }
 
 #[tokio::test]
@@ -365,7 +457,7 @@ async fn a_page_from_elsewhere_gets_nothing() {
     for headers in
         ["host: evil.example", "host: localhost\r\norigin: http://evil.example", "host: localhost\r\norigin: null"]
     {
-        for request in ["GET /api/v1/status", "GET /healthz", "POST /api/v1/drain"] {
+        for request in ["GET /api/v1/status", "GET /healthz", "POST /api/v1/drain", "POST /api/v1/scale"] {
             let reply = admin.send(&format!("{request} HTTP/1.1\r\n{headers}\r\nconnection: close\r\n\r\n")).await;
             assert_eq!(reply.status(), 403, "{request} {headers}");
         }
@@ -381,7 +473,9 @@ async fn beyond_loopback_everything_but_probes_and_the_empty_page_needs_the_toke
         assert_eq!((reply.status(), reply.json()["reason"].as_str()), (401, Some("unauthorized")), "{path}");
         assert!(reply.head.contains("www-authenticate: bearer"), "{}", reply.head);
     }
-    assert_eq!(admin.post("/api/v1/drain", "").await.status(), 401);
+    for path in ["/api/v1/drain", "/api/v1/scale"] {
+        assert_eq!(admin.post(path, "").await.status(), 401);
+    }
     assert!(!admin.resources.drain.is_requested());
     for path in ["/healthz", "/readyz", "/"] {
         assert_eq!(admin.ask("GET", path).await.status(), 200, "{path}");

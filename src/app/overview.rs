@@ -2,6 +2,7 @@
 //! It promises consistent words for the same thing on every surface. It changes nothing.
 
 mod backend;
+mod replicas;
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -14,8 +15,10 @@ use crate::admin::{
 };
 use crate::app::App;
 use crate::app::listeners::Listeners;
+use crate::config::checked;
 use crate::control::health::findings::Findings;
 use crate::control::history::Origin;
+use crate::control::outlier::sentences::Sentences;
 use crate::control::reload;
 use crate::lifecycle::clock;
 use crate::proxy::stack::Stack;
@@ -34,6 +37,7 @@ pub(super) struct Overview {
     store: Arc<Store<Stack>>,
     metrics: Arc<Metrics>,
     findings: Arc<Findings>,
+    sentences: Arc<Sentences>,
     listeners: Arc<Listeners>,
     file: Option<PathBuf>,
     reloads: reload::Handle,
@@ -55,6 +59,7 @@ impl Overview {
             store: app.store.clone(),
             metrics: app.metrics.clone(),
             findings: app.findings.clone(),
+            sentences: app.sentences.clone(),
             listeners: app.listeners.clone(),
             file: app.setup.file.clone(),
             reloads,
@@ -88,11 +93,12 @@ impl Overview {
         Reading { at: clock::now(), unrouted: self.metrics.unrouted().read(), services }
     }
 
-    fn service(&self, service: &Arc<Service>, routes: Vec<String>, recent: &Recent) -> ServiceStatus {
+    fn service(&self, declared: &checked::Service, service: &Arc<Service>, recent: &Recent) -> ServiceStatus {
         let (set, now) = (service.members(), clock::now());
         let counted = recent.of(&service.name);
         let unresolved = set.unresolved.iter().map(|name| BackendStatus {
             address: name.to_string(),
+            container: None,
             state: BackendState::Unresolved,
             why: None,
             share: None,
@@ -105,7 +111,9 @@ impl Overview {
         });
         ServiceStatus {
             name: service.name.to_string(),
-            routes,
+            routes: declared.routes.iter().map(|route| route.display.clone()).collect(),
+            source: replicas::source(&declared.source),
+            replicas: replicas::of(declared, service, now),
             traffic: recent.traffic(counted.as_ref()),
             in_flight: set.members.iter().map(|member| u64::from(member.backend.in_flight())).sum(),
             queue: service.group.queue.len().into(),
@@ -121,10 +129,8 @@ impl StatusSource for Overview {
         let snapshot = self.store.load_full();
         let now = clock::now();
         let recent = Recent::between(self.readings().front(), self.read());
-        let services = snapshot.config.services.iter().zip(&snapshot.services).map(|(declared, service)| {
-            let routes = declared.routes.iter().map(|route| route.display.clone()).collect();
-            self.service(service, routes, &recent)
-        });
+        let declared = snapshot.config.services.iter().zip(&snapshot.services);
+        let services = declared.map(|(declared, service)| self.service(declared, service, &recent));
         let listeners = self.listeners.contexts().into_iter().map(|listener| ListenerStatus {
             address: listener.address.clone(),
             protocol: listener.scheme.as_str().to_owned(),

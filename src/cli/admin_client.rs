@@ -25,6 +25,14 @@ pub(super) struct Answer {
     pub(super) body: Vec<u8>,
 }
 
+impl Answer {
+    /// What a refusal says to people, if the answer is one and says it.
+    pub(super) fn message(&self) -> Option<String> {
+        let problem: serde_json::Value = serde_json::from_slice(&self.body).ok()?;
+        problem.get("message").and_then(serde_json::Value::as_str).map(str::to_owned)
+    }
+}
+
 /// Why there was no answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum AskError {

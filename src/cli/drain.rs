@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::admin_client::{self, Answer};
 use super::{DrainArgs, UndrainArgs};
 use crate::admin::{BackendState, BackendStatus, Handled};
 use crate::config::checked::Admin;
@@ -80,22 +79,14 @@ pub(super) fn undrain(args: &UndrainArgs) -> ExitCode {
 }
 
 fn drain_process(admin: &Admin) -> Result<String, String> {
-    let answer = admin_client::post(admin, "/api/v1/drain", "").map_err(|error| error.to_string())?;
-    super::status::accepted(admin, answer)?;
+    super::status::post(admin, "/api/v1/drain", "")?;
     Ok("draining: it takes nothing new and ends when what is open is finished, by `shutdown.drain` at the latest\n"
         .into())
 }
 
 fn set(admin: &Admin, path: &str, name: &BackendName) -> Result<Handled, String> {
     let body = json!({ "service": name.service, "backend": name.backend }).to_string();
-    let answer = admin_client::post(admin, path, &body).map_err(|error| error.to_string())?;
-    if let Answer { status: 404, body } = &answer
-        && let Ok(serde_json::Value::Object(problem)) = serde_json::from_slice(body)
-        && let Some(message) = problem.get("message").and_then(serde_json::Value::as_str)
-    {
-        return Err(message.escape_debug().to_string());
-    }
-    let body = super::status::accepted(admin, answer)?;
+    let body = super::status::post(admin, path, &body)?;
     serde_json::from_slice(&body).map_err(|error| format!("the answer cannot be read: {error}"))
 }
 

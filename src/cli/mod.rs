@@ -21,6 +21,7 @@ mod config_show;
 mod demo;
 mod diff;
 mod drain;
+mod events;
 mod explain;
 mod healthcheck;
 mod init;
@@ -29,12 +30,15 @@ mod man;
 mod reload;
 mod rollback;
 mod run;
+mod scale;
 mod schema;
 mod status;
+mod top;
 mod version;
 
 pub use drain::BackendName;
 pub use instance::InstanceArgs;
+pub use scale::ScaleRequest;
 
 /// Where the configuration is looked for if nobody says.
 pub const CONFIG_PATHS: [&str; 2] = ["portway.yaml", "/etc/portway/portway.yaml"];
@@ -65,6 +69,12 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Show what a running instance does
     Status(StatusArgs),
+    /// Watch a running instance in the terminal: services, containers, events, once a second
+    Top(TopArgs),
+    /// Show what happened lately on a running instance: reloads, ejections, scaling with its reasons
+    Events(EventsArgs),
+    /// Say how many replicas a service of a running instance shall have, or leave that to the load again
+    Scale(ScaleArgs),
     /// Take a backend of a running instance out, or end the instance when its work is done
     Drain(DrainArgs),
     /// Put a backend back that was drained
@@ -164,9 +174,54 @@ pub struct StatusArgs {
     /// Which instance.
     #[command(flatten)]
     pub instance: InstanceArgs,
+    /// This service alone, with each of its backends and containers
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Arguments of `top`.
+#[derive(Args, Debug)]
+pub struct TopArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Draw once and end; so it does where there is no terminal
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// Arguments of `events`.
+#[derive(Args, Debug)]
+pub struct EventsArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// Those of this service alone
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Go on with what happens from now on, until Ctrl-C
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Print JSON: an array, with --follow an event per line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `scale`.
+#[derive(Args, Debug)]
+pub struct ScaleArgs {
+    /// Which instance.
+    #[command(flatten)]
+    pub instance: InstanceArgs,
+    /// The service and how many replicas it shall have; `auto` leaves it to the load
+    #[arg(value_name = "SERVICE=N")]
+    pub request: ScaleRequest,
+    /// Wait until so many are ready, for so long at most: `60s`
+    #[arg(long, value_name = "DURATION", value_parser = drain::duration)]
+    pub wait: Option<Duration>,
 }
 
 /// Arguments of `drain`.
@@ -285,10 +340,10 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(&args),
-        Command::Status(args) => {
-            let output = if args.json { status::Output::Json } else { status::Output::Table };
-            args.instance.admin().map_or_else(|message| complain(&message), |admin| status::run(&admin, output))
-        }
+        Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Events(args) => events::run(&args),
+        Command::Scale(args) => scale::run(&args),
         Command::Drain(args) => drain::drain(&args),
         Command::Undrain(args) => drain::undrain(&args),
         Command::Reload(args) => reload::run(&args),
@@ -374,6 +429,11 @@ mod tests {
             "drain",
             "drain shop/10.0.0.1:5000 --wait 30s",
             "undrain shop/10.0.0.1:5000",
+            "status shop --json",
+            "top",
+            "events shop --follow",
+            "scale shop=3 --wait 60s",
+            "scale shop=auto",
             "config show --defaults",
             "schema",
             "init",
@@ -398,6 +458,8 @@ mod tests {
             "portway drain --wait 1s",
             "portway drain shop/a:1 --wait 5",
             "portway undrain",
+            "portway scale shop",
+            "portway scale shop=-1",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

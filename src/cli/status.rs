@@ -1,13 +1,16 @@
 //! `portway status`: what the running process is doing, as a table for people or as the API's JSON.
 //! Promises to say which address it asked when nothing answers. It changes nothing.
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use super::StatusArgs;
 use super::admin_client::{self, Answer};
-use crate::admin::{BackendState, BackendStatus, ServiceStatus, Status, Traffic};
+use crate::admin::{BackendStatus, ServiceStatus, Status, Traffic};
 use crate::config::checked::Admin;
+
+pub(super) mod replicas;
+pub(super) mod service;
 
 /// How the status is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,8 +22,12 @@ pub(super) enum Output {
 }
 
 /// 0 with the status on standard output, else 1 with the reason on standard error.
-pub(super) fn run(admin: &Admin, output: Output) -> ExitCode {
-    finish(ask(admin, output))
+pub(super) fn run(args: &StatusArgs) -> ExitCode {
+    let output = if args.json { Output::Json } else { Output::Table };
+    finish(args.instance.admin().and_then(|admin| match &args.service {
+        None => ask(&admin, output),
+        Some(service) => ask_one(&admin, service, output),
+    }))
 }
 
 /// Prints what came of it; the exit code.
@@ -56,6 +63,27 @@ fn ask(admin: &Admin, output: Output) -> Result<String, String> {
     })
 }
 
+/// One service alone.
+fn ask_one(admin: &Admin, name: &str, output: Output) -> Result<String, String> {
+    let (status, body) = fetch(admin)?;
+    let found = status.services.iter().position(|service| service.name == name);
+    let idx = found.ok_or_else(|| no_service(&status, name))?;
+    Ok(match output {
+        Output::Table => service::page(&status.services[idx]),
+        // As it came: an instance of a later version may say more than this one knows.
+        Output::Json => {
+            let whole: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+            format!("{}\n", whole["services"][idx])
+        }
+    })
+}
+
+/// Says which services there are.
+pub(super) fn no_service(status: &Status, name: &str) -> String {
+    let names: Vec<&str> = status.services.iter().map(|service| service.name.as_str()).collect();
+    format!("there is no service `{}`; there are: {}", escaped(name), names.join(", "))
+}
+
 /// The status of the instance, and the bytes it came as. The message is for people.
 pub(super) fn fetch(admin: &Admin) -> Result<(Status, Vec<u8>), String> {
     let answer = admin_client::get(admin, "/api/v1/status").map_err(|error| error.to_string())?;
@@ -65,6 +93,15 @@ pub(super) fn fetch(admin: &Admin) -> Result<(Status, Vec<u8>), String> {
         |error| format!("the answer of {address} cannot be read: {error}\n  is it another version of Portway?");
     let status = serde_json::from_slice(&body).map_err(unreadable)?;
     Ok((status, body))
+}
+
+/// Asks for a change; the body of the answer. A refusal that says what is wrong with what was asked is the message.
+pub(super) fn post(admin: &Admin, path: &str, body: &str) -> Result<Vec<u8>, String> {
+    let answer = admin_client::post(admin, path, body).map_err(|error| error.to_string())?;
+    match (answer.status, answer.message()) {
+        (404 | 422, Some(message)) => Err(escaped(&message)),
+        _ => accepted(admin, answer),
+    }
 }
 
 /// The body of an answer that is no refusal.
@@ -112,6 +149,7 @@ fn table(status: &Status) -> String {
     text.push('\n');
     text.push_str(&services(&status.services));
     text.push_str(&reasons(&status.services));
+    text.push_str(&failures(&status.services));
     text
 }
 
@@ -131,7 +169,7 @@ fn configuration(status: &Status) -> String {
     text
 }
 
-fn traffic(traffic: &Traffic) -> String {
+pub(super) fn traffic(traffic: &Traffic) -> String {
     format!(
         "{} req/s   p50 {}   p99 {}   errors {}",
         count(traffic.req_per_s),
@@ -142,36 +180,30 @@ fn traffic(traffic: &Traffic) -> String {
 }
 
 fn services(services: &[ServiceStatus]) -> String {
-    let heading = ["SERVICE", "BACKENDS", "REQ/S", "P50", "P99", "IN FLIGHT", "QUEUE", "RETRIES"].map(str::to_owned);
+    let heading = ["SERVICE", "BACKENDS", "REQ/S", "P50", "P99", "IN FLIGHT", "QUEUE", "RETRIES", "REPLICAS"];
     let rows = services.iter().map(|service| {
         [
             service.name.clone(),
-            backends(service),
+            replicas::backends(service),
             count(service.traffic.req_per_s),
             millis(service.traffic.p50_ms),
             millis(service.traffic.p99_ms),
             service.in_flight.to_string(),
             service.queue.to_string(),
             percent(service.retry_ratio),
+            replicas::cell(service),
         ]
     });
-    aligned(&std::iter::once(heading).chain(rows).collect::<Vec<_>>())
+    let rows: Vec<[String; 9]> = std::iter::once(heading.map(str::to_owned)).chain(rows).collect();
+    // Where nothing is scaled, a column of dashes would say nothing.
+    let n_columns = if services.iter().any(|service| service.replicas.is_some()) { 9 } else { 8 };
+    aligned(&rows.iter().map(|row| &row[..n_columns]).collect::<Vec<_>>())
 }
 
-/// `2/3 ready, 1 unhealthy`.
-fn backends(service: &ServiceStatus) -> String {
-    if service.backends.is_empty() {
-        return "–".to_owned(); // it redirects
-    }
-    let n_in = |state| service.backends.iter().filter(|backend| backend.state == state).count();
-    let mut text = format!("{}/{} ready", n_in(BackendState::Ready), service.backends.len());
-    for state in BackendState::ALL.into_iter().filter(|state| *state != BackendState::Ready) {
-        let n = n_in(state);
-        if n > 0 {
-            write!(text, ", {n} {state}").expect("writing to a String cannot fail");
-        }
-    }
-    text
+/// A paragraph for each service whose replicas do not start.
+fn failures(services: &[ServiceStatus]) -> String {
+    let failures: String = services.iter().map(replicas::failure).collect();
+    if failures.is_empty() { failures } else { format!("\n{failures}") }
 }
 
 /// A line for each backend that says why it has less than its whole share; nothing where all is well.
@@ -190,30 +222,50 @@ fn reasons(services: &[ServiceStatus]) -> String {
 /// `GET /healthz: 500`, `42 % of its share`; empty if nothing is to be said.
 pub(super) fn because(backend: &BackendStatus) -> String {
     let share = backend.share.map(|share| format!("warming up: {:.0} % of its share", share * 100.0));
-    backend.why.iter().cloned().chain(share).collect::<Vec<_>>().join(", ").escape_debug().to_string()
+    escaped(&backend.why.iter().cloned().chain(share).collect::<Vec<_>>().join(", "))
 }
 
-/// Columns as wide as their widest cell, two spaces apart, nothing trailing.
-pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let width_of = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width_of);
+/// Without anything that a terminal would obey; quotes stay as they are.
+pub(super) fn escaped(text: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() };
+    text.chars().map(escape).collect()
+}
+
+/// Columns as wide as their widest cell, two spaces apart, nothing trailing. All rows have as many cells.
+pub(super) fn aligned(rows: &[impl AsRef<[String]>]) -> String {
+    let widths = widths(rows);
     let mut text = String::new();
     for row in rows {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        text.push_str(cells.join("  ").trim_end());
+        let cells = row.as_ref().iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        text.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         text.push('\n');
     }
     text
 }
 
-/// `3 d 4 h`, `12 min`, `45 s`: the two largest units.
-fn age(seconds: u64) -> String {
+/// The width of each column, in characters.
+pub(super) fn widths(rows: &[impl AsRef<[String]>]) -> Vec<usize> {
+    let mut widths = Vec::new();
+    for row in rows {
+        let row = row.as_ref();
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    widths
+}
+
+/// `3 d 4 h`, `12 min`, `45 s`: the two largest units, the second only if it is not 0.
+pub(super) fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min"),
-        (0, hours, minutes) => format!("{hours} h {} min", minutes % 60),
-        (days, hours, _) => format!("{days} d {} h", hours % 24),
+    match (days, hours, hours % 24, minutes % 60) {
+        (0, 0, _, _) if minutes == 0 => format!("{seconds} s"),
+        (0, 0, _, minutes) => format!("{minutes} min"),
+        (0, hours, _, 0) => format!("{hours} h"),
+        (0, hours, _, minutes) => format!("{hours} h {minutes} min"),
+        (days, _, 0, _) => format!("{days} d"),
+        (days, _, hours, _) => format!("{days} d {hours} h"),
     }
 }
 
@@ -236,7 +288,7 @@ pub(super) fn millis(ms: Option<f64>) -> String {
     }
 }
 
-fn percent(ratio: f64) -> String {
+pub(super) fn percent(ratio: f64) -> String {
     match ratio * 100.0 {
         0.0 => "0 %".to_owned(),
         percent if percent < 0.01 => "< 0.01 %".to_owned(),
@@ -251,8 +303,8 @@ pub(super) mod tests {
 
     use super::super::admin_client::tests::answering;
     use super::*;
-    use crate::admin::tests::{sample_resources, sample_status};
-    use crate::admin::{ProcessState, Server};
+    use crate::admin::tests::{sample_cold, sample_resources, sample_scaled, sample_status};
+    use crate::admin::{BackendState, ProcessState, ReplicaFailure, Server};
     use crate::config::checked::ListenAddress;
 
     /// A real admin listener on a thread of its own, beyond loopback so that it wants its token.
@@ -278,6 +330,37 @@ shop     2/2 ready                        812    3 ms  22 ms  9          0      
 orders   0/2 ready, 1 full, 1 unresolved  0      –     –      14         2      0 %
 ";
         assert_eq!(table(&sample_status(ProcessState::Ready)), expected);
+    }
+
+    #[test]
+    fn services_that_are_scaled_have_a_column_of_replicas() {
+        let mut status = sample_status(ProcessState::Ready);
+        status.services.truncate(1);
+        status.services.extend([sample_scaled(), sample_cold()]);
+        let failure = ReplicaFailure { age_s: 3, times: 1, words: "exit code 1".to_owned() };
+        status.services[1].replicas.as_mut().unwrap().failure = Some(failure);
+        let expected = "
+SERVICE  BACKENDS               REQ/S  P50   P99    IN FLIGHT  QUEUE  RETRIES  REPLICAS
+shop     2/2 ready              812    3 ms  22 ms  9          0      0.1 %    –
+thumbs   1/1 ready, 1 starting  812    3 ms  22 ms  9          0      0.1 %    1→2 (0–10), failing
+thumbs   cold                   0      –     –      0          0      0.1 %    0 (0–10), idle 2 h
+
+thumbs: the last start has failed, 3 s ago:
+  exit code 1
+";
+        let text = table(&status);
+        assert!(text.ends_with(expected), "{text}");
+    }
+
+    #[test]
+    fn one_service_is_shown_alone_or_answered_with_those_there_are() {
+        let admin = serving();
+        let text = ask_one(&admin, "orders", Output::Table).unwrap();
+        assert!(text.starts_with("orders   backends as written   /orders\n"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&ask_one(&admin, "orders", Output::Json).unwrap()).unwrap();
+        assert_eq!(json, serde_json::to_value(&sample_status(ProcessState::Ready).services[1]).unwrap());
+        let error = ask_one(&admin, "order", Output::Table).unwrap_err();
+        assert_eq!(error, "there is no service `order`; there are: shop, orders");
     }
 
     #[test]
@@ -313,7 +396,8 @@ shop  10.0.0.12:5000  ready      warming up: 42 % of its share
         assert_eq!([0.0, 7.0, 7.25, 812.4, 12_345.0, 3.4e6].map(count), ["0", "7", "7.2", "812", "12.3 k", "3.4 M"]);
         assert_eq!([0.25, 3.0, 31.4, 2_500.0].map(|ms| millis(Some(ms))), ["0.2 ms", "3 ms", "31 ms", "2.5 s"]);
         assert_eq!([0.0, 0.00001, 0.0002, 0.5].map(percent), ["0 %", "< 0.01 %", "0.02 %", "50.0 %"]);
-        assert_eq!([5, 125, 7_260, 273_600].map(age), ["5 s", "2 min", "2 h 1 min", "3 d 4 h"]);
+        let ages = [5, 125, 7_200, 7_260, 86_401, 273_600].map(age);
+        assert_eq!(ages, ["5 s", "2 min", "2 h", "2 h 1 min", "1 d", "3 d 4 h"]);
     }
 
     #[test]

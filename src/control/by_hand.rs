@@ -1,6 +1,6 @@
 //! Backends that a person takes out and puts back: `portway drain SERVICE/BACKEND`, `portway undrain SERVICE/BACKEND`.
 //! Promises that the word holds until it is taken back: over reloads and over absences of the address, not over a
-//! restart. It cuts nothing: requests that are open at the backend go on for as long as they like.
+//! restart. Numbers of replicas are in `scaling`. It cuts nothing: requests that are open at the backend go on for as long as they like.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +14,10 @@ use crate::runtime::standing::Reason;
 use crate::runtime::store::Store;
 use crate::telemetry::events::Events;
 use crate::units::ServiceName;
+
+mod scaling;
+
+pub use scaling::CannotScale;
 
 /// Acts for people.
 #[derive(Debug)]
@@ -112,16 +116,18 @@ impl<S> ByHand<S> {
 
     fn find(&self, service: &str, backend: &str) -> Result<Named, Unknown> {
         let snapshot = self.store.load_full();
-        let found = ServiceName::new(service).and_then(|name| snapshot.declared(&name));
-        let Some((declared, service)) = found else {
-            return Err(Unknown::Service { asked: service.to_owned(), known: names(&snapshot) });
-        };
+        let (declared, service) = Self::declared(&snapshot, service)?;
         let addresses = self.addresses(declared, service, backend);
         if addresses.is_empty() {
             let known = service.members().members.iter().map(|member| member.backend.name.to_string()).collect();
             return Err(Unknown::Backend { service: service.name.clone(), asked: backend.to_owned(), known });
         }
         Ok(Named { service: service.clone(), addresses })
+    }
+
+    fn declared<'a>(snapshot: &'a Snapshot<S>, name: &str) -> Result<(&'a Declared, &'a Arc<Service>), Unknown> {
+        let found = ServiceName::new(name).and_then(|name| snapshot.declared(&name));
+        found.ok_or_else(|| Unknown::Service { asked: name.to_owned(), known: names(snapshot) })
     }
 
     /// By address, or as the configuration names it. An address that is absent at the moment counts if it was drained.
@@ -155,15 +161,18 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
     use crate::units::HostPort;
 
-    struct Stage {
-        hands: ByHand<()>,
+    pub(super) struct Stage {
+        pub(super) hands: ByHand<()>,
         metrics: Arc<Metrics>,
     }
 
-    fn build(metrics: &Metrics, registry: &Registry, previous: Option<&Snapshot<()>>, yaml: &str) -> Snapshot<()> {
+    fn read(yaml: &str) -> checked::Config {
         let text = format!("services: {{ {yaml} }}");
-        let mut config =
-            load::parse(&text, "test", &ProcessEnvironment).unwrap_or_else(|d| panic!("{:?}", d.list)).config;
+        load::parse(&text, "test", &ProcessEnvironment).unwrap_or_else(|d| panic!("{:?}", d.list)).config
+    }
+
+    fn build(metrics: &Metrics, registry: &Registry, previous: Option<&Snapshot<()>>, yaml: &str) -> Snapshot<()> {
+        let mut config = read(yaml);
         let ramp = |service: &mut checked::Service| service.slow_start = Duration::from_secs(5);
         config.services.iter_mut().for_each(ramp);
         Snapshot::build(config, &Build { generation: 1, registry, metrics, stack: &|_| None, previous })
@@ -177,6 +186,17 @@ mod tests {
             Self { hands: ByHand::new(store, registry, Arc::default()), metrics }
         }
 
+        /// The first service has zero to ten replicas.
+        pub(super) fn scaled(yaml: &str) -> Self {
+            let stage = Self::new(yaml);
+            let mut config = read(yaml);
+            config.services[0].autoscale = Some(crate::runtime::replicas::tests::up_to_ten());
+            let (registry, metrics) = (&stage.hands.registry, &stage.metrics);
+            let build = Build { generation: 2, registry, metrics, stack: &|_| None, previous: None };
+            stage.hands.store.publish(Snapshot::build(config, &build));
+            stage
+        }
+
         fn reload(&self, yaml: &str) {
             let next = build(&self.metrics, &self.hands.registry, Some(&self.hands.store.load()), yaml);
             self.hands.store.publish(next);
@@ -188,7 +208,7 @@ mod tests {
         }
     }
 
-    const TWO: &str = "web: { backends: [\"10.0.0.1:80\", \"10.0.0.2:80\"] }, \
+    pub(super) const TWO: &str = "web: { backends: [\"10.0.0.1:80\", \"10.0.0.2:80\"] }, \
                        api: { route: /api, backends: [\"10.0.0.1:80\"] }";
 
     #[test]

@@ -2,11 +2,13 @@
 //! They promise never to touch the data plane but through `runtime`. They serve nothing.
 
 pub mod by_hand;
+pub mod cold_starts;
 pub mod docker;
 pub mod health;
 pub mod history;
 pub mod outlier;
 pub mod pulse;
 pub mod reload;
+pub mod replica_gauges;
 pub mod resolve;
 pub mod watch;

@@ -3,6 +3,7 @@
 //! else is looked at once a second, and that each change is said once, in the log and as an event. It sends no probes:
 //! only what clients ask for is evidence.
 
+pub mod sentences;
 mod sweep;
 mod window;
 
@@ -23,6 +24,7 @@ use crate::runtime::store::Store;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::{Moment, ServiceName};
+use sentences::Sentences;
 use sweep::{Because, Decision, Outlook, Phase, Presence, Verdict, View};
 use window::{Counts, Window};
 
@@ -42,6 +44,7 @@ pub struct Outliers {
     registry: Arc<Registry>,
     metrics: Arc<Metrics>,
     events: Arc<Events>,
+    sentences: Arc<Sentences>,
     histories: HashMap<BackendId, History>,
     services: HashMap<ServiceName, Known>,
 }
@@ -73,7 +76,13 @@ struct Known {
 impl Outliers {
     /// Nothing is known yet.
     pub fn new(registry: Arc<Registry>, metrics: Arc<Metrics>, events: Arc<Events>) -> Self {
-        Self { registry, metrics, events, histories: HashMap::new(), services: HashMap::new() }
+        let (histories, services) = (HashMap::new(), HashMap::new());
+        Self { registry, metrics, events, sentences: Arc::default(), histories, services }
+    }
+
+    /// Tells people through `sentences` who is out.
+    pub fn telling(self, sentences: Arc<Sentences>) -> Self {
+        Self { sentences, ..self }
     }
 
     /// Sweeps for ever.
@@ -97,6 +106,11 @@ impl Outliers {
         }
         self.histories.retain(|_, history| history.backend.strong_count() > 0);
         self.services.retain(|_, known| known.group.strong_count() > 0);
+        let histories = &self.histories;
+        self.sentences.retain(|id| {
+            let backend = histories.get(&id).and_then(|history| history.backend.upgrade());
+            backend.is_some_and(|backend| backend.standing.has(Reason::Ejected))
+        });
     }
 
     fn look_at(&mut self, service: &Service, now: Moment) {
@@ -172,6 +186,7 @@ impl Outliers {
                 standing.remove(Reason::Probation);
                 standing.remove(Reason::OnTrial);
                 history.until = now.after(time);
+                self.sentences.note(backend.id, &because.to_string(), history.until);
                 history.ejections = (history.ejections + 1).min(EJECTIONS_MAX);
                 service.metrics.ejected(because.cause());
                 self.say_ejected(backend, because, time);

@@ -25,6 +25,10 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// When to come back after a 503: a queue is empty, or a backend back, in about that time; well-behaved clients add
 /// their own jitter.
 const RETRY_AFTER_SECS: u32 = 1;
+/// After a start that failed twice: the next try will be later than that of a backend that is merely busy.
+const RETRY_AFTER_FAILED_START_SECS: u32 = 10;
+/// How often the waiting page asks again.
+const PAGE_REFRESH_SECS: u32 = 2;
 /// Media ranges of `Accept` that are looked at.
 const MEDIA_RANGES_MAX: usize = 32;
 
@@ -50,6 +54,13 @@ impl Format {
         let is_wanted = json.0 > 0 && json > preference(headers, b"text", b"html");
         if is_wanted { Format::Json } else { Format::Html }
     }
+}
+
+/// Whether `Accept` names pages, and nothing that it wants more: what a browser sends when somebody follows a link.
+pub fn wants_page(headers: &HeaderMap) -> bool {
+    const BY_NAME: u8 = 3;
+    let html = preference(headers, b"text", b"html");
+    html.0 > 0 && html.1 == BY_NAME && html >= preference(headers, b"application", b"json")
 }
 
 /// How much `Accept` wants a media type: its weight, then how precisely it is named (RFC 9110 §12.5.1).
@@ -150,7 +161,7 @@ impl LocalReply<'_> {
             headers.insert(X_REQUEST_ID, request_id);
         }
         if self.kind.status() == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+            headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_secs(self.kind)));
         }
         if self.kind == FailureKind::MethodNotAllowed {
             // RFC 9110 §15.5.6: 405 comes with the methods that are allowed.
@@ -184,12 +195,19 @@ impl LocalReply<'_> {
     }
 
     fn html(&self) -> String {
-        let title = format!("{} {}", self.kind.status_code(), title(self.kind.status()));
+        let title = match self.kind {
+            FailureKind::Starting => "Just a moment".to_owned(),
+            kind => format!("{} {}", kind.status_code(), title(kind.status())),
+        };
+        let refresh = match self.kind {
+            FailureKind::Starting => format!("<meta http-equiv=\"refresh\" content=\"{PAGE_REFRESH_SECS}\">\n"),
+            _ => String::new(),
+        };
         let (message, request_id) = (escape_html(&self.message()), escape_html(self.request_id));
         let reason = self.reason();
         format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+             <meta name=\"viewport\" content=\"width=device-width\">\n{refresh}<title>{title}</title>\n<style>{STYLE}</style>\n\
              <main>\n<h1>{title}</h1>\n<p>{message}</p>\n\
              <p class=\"fine\">reason <code>{reason}</code> · request <code>{request_id}</code></p>\n</main>\n</html>\n"
         )
@@ -219,6 +237,14 @@ impl LocalReply<'_> {
             K::RetryBudgetExhausted | K::NoHealthyBackend => {
                 return format!("No backend of {} is ready.", service()).into();
             }
+            K::Starting => return format!("{} is starting. This page asks again by itself.", upper(&service())).into(),
+            K::ColdStartTimeout => return format!("{} is still starting. Please try again.", upper(&service())).into(),
+            K::ColdStartFailed => return format!("{} could not be started.", upper(&service())).into(),
+            K::HoldFull => {
+                return format!("{} is starting, and too many wait for it. Please try again.", upper(&service()))
+                    .into();
+            }
+            K::ServiceRemoved => return format!("{} is not there any more.", upper(&service())).into(),
             K::Deadline => return format!("The time for this request to {} has run out.", service()).into(),
             K::QueueFull | K::QueueTimeout => {
                 return format!("All backends of {} are busy. Please try again in a moment.", service()).into();
@@ -262,10 +288,15 @@ pub fn closes_connection(kind: FailureKind) -> bool {
         | K::ExpectationFailed
         | K::LoopDetected
         | K::NoHealthyBackend
+        | K::Starting
+        | K::ColdStartFailed
+        | K::ColdStartTimeout
+        | K::ServiceRemoved
         | K::RetryBudgetExhausted
         | K::Deadline
         | K::QueueFull
         | K::QueueTimeout
+        | K::HoldFull
         | K::ConnectRefused
         | K::ConnectTimeout
         | K::StaleConnection
@@ -274,6 +305,20 @@ pub fn closes_connection(kind: FailureKind) -> bool {
         | K::ResponseTimeout
         | K::Internal => false,
     }
+}
+
+fn retry_after_secs(kind: FailureKind) -> u32 {
+    match kind {
+        FailureKind::Starting => PAGE_REFRESH_SECS,
+        FailureKind::ColdStartFailed => RETRY_AFTER_FAILED_START_SECS,
+        _ => RETRY_AFTER_SECS,
+    }
+}
+
+/// As a sentence begins.
+fn upper(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map(char::to_uppercase).into_iter().flatten().chain(chars).collect()
 }
 
 /// The reason phrase as a sentence begins: `Service unavailable`, `URI too long`.
@@ -384,6 +429,41 @@ mod tests {
         }
         assert!(page.len() < 1024, "{}", page.len());
         assert_eq!(title(FailureKind::UriTooLong.status()), "URI too long");
+    }
+
+    #[test]
+    fn the_waiting_page_asks_again_by_itself_and_nothing_keeps_it() {
+        let response = reply(FailureKind::Starting, Format::Html).response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            (&response.headers()["retry-after"], &response.headers()["cache-control"]),
+            (&"2".parse().unwrap(), &"no-store".parse().unwrap())
+        );
+        let page = text(response);
+        for part in
+            ["<meta http-equiv=\"refresh\" content=\"2\">", "<h1>Just a moment</h1>", "Service `orders` is starting."]
+        {
+            assert!(page.contains(part), "{part} in {page}");
+        }
+        assert!(!page.contains("http://") && !page.contains("https://") && page.len() < 1024, "{page}");
+        assert!(!text(reply(FailureKind::ColdStartFailed, Format::Html).response()).contains("refresh"));
+    }
+
+    #[test]
+    fn pages_are_for_whom_names_them() {
+        for (accept, wants) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", true),
+            ("text/html", true),
+            ("", false),
+            ("*/*", false),
+            ("text/*", false),
+            ("application/json, text/html;q=0.5", false),
+            ("text/html;q=0, */*", false),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+            assert_eq!(wants_page(&headers), wants, "{accept}");
+        }
+        assert!(!wants_page(&HeaderMap::new()));
     }
 
     /// S-51.

@@ -2,13 +2,13 @@
 //! It promises exactly one outcome per attempt, recorded when it is dropped. It sends nothing.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::header::RETRY_AFTER;
 use http::{HeaderMap, StatusCode};
 
 use crate::balance::peak_ewma;
 use crate::error::FailureKind;
+use crate::http::patience;
 use crate::lifecycle::clock;
 use crate::runtime::backend::Backend;
 use crate::runtime::conduct::{Grade, Trial};
@@ -147,9 +147,8 @@ impl Drop for Attempt {
 fn penalize(backend: &Backend, status: StatusCode, headers: &HeaderMap, now: Moment) {
     let asks = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     if asks || backend.conduct.failures_in_a_row() > 0 {
-        // Seconds only: a date (RFC 9110 §10.2.3) would need both clocks to agree, and hardly anybody sends one.
-        let seconds = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(|text| text.parse().ok());
-        backend.latency.penalize(peak_ewma::penalty(seconds.map(Duration::from_secs)), now);
+        let asked = patience::retry_after(headers, SystemTime::now());
+        backend.latency.penalize(peak_ewma::penalty(asked), now);
     }
 }
 
@@ -158,6 +157,7 @@ mod tests {
     use std::num::NonZeroU32;
 
     use http::HeaderValue;
+    use http::header::RETRY_AFTER;
 
     use super::*;
     use crate::config::checked::Ejection;
@@ -237,6 +237,10 @@ mod tests {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("60"));
             answer(&service, status, &headers);
             assert!(backend(&service).latency.value(clock::now()) >= Some(Duration::from_secs(59)));
+            let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(120));
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(&date).unwrap());
+            answer(&service, status, &headers);
+            assert!(backend(&service).latency.value(clock::now()) >= Some(Duration::from_secs(110)), "{date}");
         }
     }
 

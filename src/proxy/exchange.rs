@@ -74,6 +74,8 @@ const WISHES: [HeaderName; 2] = [header::ACCEPT, header::CONTENT_TYPE];
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Waits {
     pub(crate) queue: Option<Duration>,
+    /// The part of it that it waited for a first replica.
+    pub(crate) held: Option<Duration>,
     pub(crate) connect: Option<Duration>,
     pub(crate) ttfb: Option<Duration>,
 }
@@ -181,9 +183,14 @@ impl Exchange {
 
     /// Its limits are known with its route.
     pub(crate) fn take_route(&mut self, route: &ActiveRoute) {
-        let policy = &route.service.policy;
+        self.take_service(&route.service);
+    }
+
+    /// Its limits are those of `service` from now on: those of its route, or of a newer configuration after a long wait.
+    pub(crate) fn take_service(&mut self, service: &Arc<Service>) {
+        let policy = &service.policy;
         let timeout = self.peer_timeout.map_or(policy.timeout, |peer_timeout| peer_timeout.min(policy.timeout));
-        self.service = Some(route.service.clone());
+        self.service = Some(service.clone());
         self.deadline = self.started.after(timeout);
         self.connection.activity.limit_request(self.deadline, policy.timeouts.idle);
     }
@@ -260,6 +267,7 @@ impl Exchange {
             FailureKind::HeadersTooLarge | FailureKind::UriTooLong => metrics.limit_hit(Limit::Headers),
             FailureKind::BodyTooLarge => metrics.limit_hit(Limit::MaxBody),
             FailureKind::QueueFull => metrics.limit_hit(Limit::Queue),
+            FailureKind::HoldFull => metrics.limit_hit(Limit::Hold),
             _ => {}
         }
     }
@@ -287,6 +295,7 @@ impl Exchange {
             bytes_out: self.bytes_out,
             duration,
             queue: self.waits.queue,
+            held: self.waits.held,
             connect: self.waits.connect,
             ttfb: self.waits.ttfb,
             service: self.service.as_ref().map(|service| service.name.as_str()),

@@ -2,7 +2,9 @@
 //! It promises that a backend is taken only when the request is ready for it, and given back on every way out.
 //! It chooses no backend ([`balance`](crate::balance)), decides no retry ([`retry`](crate::proxy::retry)), writes no log.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request, Response, StatusCode, request};
 use hyper::body::Incoming;
@@ -28,6 +30,7 @@ use crate::units::Moment;
 mod further;
 mod hedge;
 mod listing;
+mod standing_by;
 
 use further::{Due, Grant};
 use listing::{Followed, Occasion};
@@ -41,20 +44,25 @@ pub(crate) async fn run(
 ) -> Result<Response<ProxyBody>, ProxyError> {
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
     let outbound = outbound::prepare(exchange, route, head, body).await?;
-    let (service, stake) = (&route.service, outbound.stake());
+    let (service, stake) = (Cow::Borrowed(&route.service), outbound.stake());
     let Outbound { request, upgrade, key } = outbound;
     let method = request.method().clone();
     let mut request = Some(request);
     let mut course = Course { exchange, service, method, upgrade, key, stake, trail: Trail::default() };
+    let mut attempt = course.begin(&request).await?;
     loop {
-        let mut attempt = course.begin().await?;
         let sent = course.send(&mut attempt, &mut request).await;
-        match course.settle(attempt, sent) {
+        attempt = match course.settle(attempt, sent) {
             Settled::Ends(answer) => return answer,
             Settled::Switches(arrived) => return arrived.switch(course.exchange).await,
             Settled::Again(due, same_request) => {
                 course.pause(due).await;
                 request = Some(*same_request);
+                course.begin(&request).await?
+            }
+            Settled::Held(same_request) => {
+                request = Some(*same_request);
+                Box::pin(course.begin_held(&request)).await?
             }
         }
     }
@@ -63,13 +71,17 @@ pub(crate) async fn run(
 /// One request on its way: what holds for all of its attempts.
 struct Course<'a> {
     exchange: &'a mut Exchange,
-    service: &'a Arc<Service>,
+    /// Of its route; of a newer configuration once it was held.
+    service: Cow<'a, Arc<Service>>,
     method: Method,
     upgrade: Upgrade,
     key: Option<u64>,
     stake: Stake,
     trail: Trail,
 }
+
+/// Why there is an attempt after one that found nobody at its backend.
+const HELD: &str = "held";
 
 /// What a request has met so far.
 #[derive(Default)]
@@ -95,6 +107,8 @@ enum Settled {
     Switches(Box<Arrived>),
     /// Another one.
     Again(Due, Box<Request<RequestBody>>),
+    /// Another one, as soon as somebody listens.
+    Held(Box<Request<RequestBody>>),
 }
 
 impl Course<'_> {
@@ -103,13 +117,17 @@ impl Course<'_> {
     }
 
     /// Takes a place at a backend for the next attempt.
-    async fn begin(&mut self) -> Result<Attempt, ProxyError> {
+    async fn begin(&mut self, request: &Option<Request<RequestBody>>) -> Result<Attempt, ProxyError> {
         let lease = loop {
-            match self.take_place().await {
+            match self.take_place(request).await {
                 Ok(lease) => break lease,
                 Err(error) => self.wait_for_backend(error).await?,
             }
         };
+        self.begin_at(lease)
+    }
+
+    fn begin_at(&mut self, lease: Lease) -> Result<Attempt, ProxyError> {
         // Without a wait since the head, now is still then: reading the clock costs as much as choosing the backend.
         let waited = self.exchange.has_waited() || !self.is_first();
         let began = if waited { clock::now() } else { self.exchange.started };
@@ -124,16 +142,13 @@ impl Course<'_> {
         Ok(Attempt::begin(lease, began))
     }
 
-    async fn take_place(&mut self) -> Result<Lease, ProxyError> {
+    async fn take_place(&mut self, request: &Option<Request<RequestBody>>) -> Result<Lease, ProxyError> {
         let now = if self.is_first() { self.exchange.started } else { clock::now() };
         let wish = Wish { now, key: self.key, tried: &self.trail.tried, stake: self.stake };
-        if let Some(lease) = place::take_now(self.service, &wish)? {
-            return Ok(lease);
+        match place::take_now(&self.service, &wish) {
+            Ok(lease) => Ok(lease),
+            Err(because) => Box::pin(self.stand_in_line(because, request)).await, // boxed: few wait, all would carry it
         }
-        let began = clock::now();
-        let lease = place::wait_in_line(self.service, &wish, self.exchange.deadline).await;
-        *self.exchange.waits.queue.get_or_insert_default() += clock::now().since(began);
-        lease
     }
 
     /// No further attempt can begin: what the last one failed with is the answer.
@@ -141,14 +156,23 @@ impl Course<'_> {
         if error.kind == FailureKind::Deadline && self.exchange.attempts == 0 {
             self.exchange.connection.worker.metrics.limit_hit(Limit::Deadline);
         }
-        self.trail.failure.take().unwrap_or(error)
+        match error.kind {
+            // What the request waits for tells more than what it met before.
+            FailureKind::Starting
+            | FailureKind::ColdStartFailed
+            | FailureKind::ColdStartTimeout
+            | FailureKind::ServiceRemoved
+            | FailureKind::HoldFull => error,
+            _ => self.trail.failure.take().unwrap_or(error),
+        }
     }
 
     /// Counted when it is sent, and not before.
     fn note_begin(&mut self, lease: &Lease, due: Option<Due>, now: Moment) {
         let exchange = &mut *self.exchange;
         match due {
-            None => self.service.metrics.request_sent(),
+            None if exchange.attempts == 0 => self.service.metrics.request_sent(),
+            None => self.trail.occasion = Occasion::of(HELD, Duration::ZERO),
             Some(Due { reservation, cause, pause, .. }) => {
                 reservation.spend(now);
                 self.service.metrics.retried(cause);
@@ -161,7 +185,7 @@ impl Course<'_> {
         if exchange.is_logged() {
             exchange.backend = Some(lease.backend.clone());
             if exchange.attempts > 1 || exchange.lists_all_attempts() {
-                self.trail.occasion.pass_by(self.service, &self.trail.tried);
+                self.trail.occasion.pass_by(&self.service, &self.trail.tried);
             }
         }
     }
@@ -250,13 +274,18 @@ impl Course<'_> {
         let Lost { error, exposure, request } = lost;
         let replay = if request.is_some() { Replay::Possible } else { Replay::Impossible };
         let grant = self.ask(&attempt, End::Failure(error.kind), exposure, replay);
-        let followed = if matches!(grant, Grant::Retry(_)) { Followed::Yes } else { Followed::No };
+        let is_held = replay == Replay::Possible && self.is_held_for(error.kind, exposure);
+        let followed = if is_held || matches!(grant, Grant::Retry(_)) { Followed::Yes } else { Followed::No };
         self.list(&attempt, Outcome::Failure(error.kind), clock::now(), followed);
         attempt.fail(error.kind);
         match (grant, request) {
             (Grant::Retry(due), Some(request)) => {
                 self.trail.failure = Some(error);
                 Settled::Again(due, request)
+            }
+            (_, Some(request)) if is_held => {
+                self.trail.failure = Some(error);
+                Settled::Held(request)
             }
             (Grant::OverBudget, _) => Settled::Ends(Err(ProxyError::new(FailureKind::RetryBudgetExhausted, error))),
             _ => Settled::Ends(Err(error)),

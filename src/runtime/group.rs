@@ -2,8 +2,8 @@
 //! It promises that requests which began under an older configuration see the members of the newest one, so that whoever
 //! waits is served by what is there when its turn comes. It holds no policy but what membership needs.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -15,6 +15,7 @@ use crate::runtime::backend::{Backend, BackendId};
 use crate::runtime::budget::Budget;
 use crate::runtime::queue::Queue;
 use crate::runtime::scale::Scale;
+use crate::runtime::service::Service;
 use crate::runtime::standing::{Admits, Reason};
 use crate::runtime::tempo::Tempo;
 use crate::units::{HostPort, Moment, Weight};
@@ -31,6 +32,8 @@ pub struct Group {
     /// How many replicas there should be.
     pub scale: Scale,
     members: ArcSwap<BackendSet>,
+    /// The service under the newest configuration that has it.
+    newest: ArcSwap<Weak<Service>>,
     /// A [`Trials`]: read by each request, written when a probation begins or ends.
     trials: AtomicU8,
     /// Every name of the service has had an address once: who joins from then on is new, and not part of a start.
@@ -176,6 +179,7 @@ impl Group {
             tempo: Tempo::default(),
             scale: Scale::default(),
             members: ArcSwap::from_pointee(empty),
+            newest: ArcSwap::default(),
             trials: AtomicU8::new(Trials::None as u8),
             was_complete: AtomicBool::new(false),
         })
@@ -184,6 +188,22 @@ impl Group {
     /// The present members.
     pub fn members(&self) -> Arc<BackendSet> {
         self.members.load_full()
+    }
+
+    /// The service under the newest configuration; `None` once none has it any more.
+    pub fn newest(&self) -> Option<Arc<Service>> {
+        self.newest.load().upgrade()
+    }
+
+    /// From now on `service` is what whoever has waited goes on under.
+    pub(super) fn adopt(&self, service: &Arc<Service>) {
+        self.newest.store(Arc::new(Arc::downgrade(service)));
+    }
+
+    /// The service was taken out of the configuration: nobody waits for it any longer.
+    pub fn disown(&self) {
+        self.newest.store(Arc::default());
+        self.queue.notify();
     }
 
     /// Says which requests may decide whether a backend on probation is taken back.
@@ -290,6 +310,11 @@ impl BackendSet {
     pub fn fails_open(&self) -> bool {
         let admits = || self.members.iter().map(|member| member.backend.standing.admits());
         admits().all(|admits| admits != Admits::All) && admits().any(|admits| admits != Admits::None)
+    }
+
+    /// Whether any of its members takes every request.
+    pub(super) fn is_ready(&self) -> bool {
+        self.members.iter().any(|member| member.backend.standing.admits() == Admits::All)
     }
 
     fn enter(&self, wish: &Wish<'_>, admission: Admission) -> Option<Place> {

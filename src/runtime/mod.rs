@@ -11,6 +11,7 @@ pub mod leaving;
 pub mod membership;
 pub mod queue;
 pub mod registry;
+pub mod replicas;
 pub mod route;
 pub mod scale;
 pub mod service;

@@ -105,6 +105,9 @@ impl Registry {
         let weak = Arc::downgrade(backend);
         let read = move || weak.upgrade().map(|backend| f64::from(u8::from(backend.is_ejected())));
         self.metrics.watch(Gauge::BackendEjected, &[backend.service.as_str(), &backend.name], read);
+        let weak = Arc::downgrade(backend);
+        let read = move || weak.upgrade().map(|backend| backend.idle_limit.safe_rest(None).as_secs_f64());
+        self.metrics.watch(Gauge::BackendIdleLimit, &[backend.service.as_str(), &backend.name], read);
     }
 
     /// Waits until a backend has failed as often in a row as it may, or until its trial has ended.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::checked;
+use crate::lifecycle::clock;
 use crate::runtime::backend::Backend;
 use crate::runtime::group::{BackendSet, Group, Membership, Unavailable, Wish};
 use crate::runtime::standing::Reason;
@@ -37,6 +38,8 @@ pub struct Policy {
     pub max_in_flight: u32,
     /// The waiting line.
     pub queue: checked::Queue,
+    /// How requests wait for a first replica; `None` if the number of backends is nobody's business.
+    pub hold: Option<checked::Hold>,
     /// Upstream connections.
     pub keepalive: checked::KeepAlive,
     /// Read-ahead.
@@ -63,6 +66,7 @@ impl From<&checked::Service> for Policy {
             timeouts: service.timeouts,
             max_in_flight: service.max_in_flight.map_or(u32::MAX, |limit| limit.get()),
             queue: service.queue,
+            hold: service.autoscale.as_ref().map(|autoscale| autoscale.hold),
             keepalive: service.keepalive,
             buffer: service.buffer,
             max_body: service.max_body.0,
@@ -104,6 +108,16 @@ impl Service {
     /// Replaces the members; open requests stay where they are.
     pub fn set_members(&self, backends: Vec<(Arc<Backend>, Weight)>, unresolved: Vec<HostPort>) {
         self.group.set_members(&self.policy.membership(), backends, unresolved);
+        if self.policy.hold.is_some() && self.members().is_ready() {
+            self.note_ready(clock::now());
+        }
+    }
+
+    /// A replica takes requests at `now`: if somebody was waiting for the first one, the cold start is over.
+    pub fn note_ready(&self, now: Moment) {
+        if let Some(took) = self.group.scale.end_cold_start(now) {
+            self.metrics.cold_started(took);
+        }
     }
 
     /// Takes `reason` away from a backend, which then begins anew, on its ramp if the service has one; tells whether it
@@ -115,6 +129,9 @@ impl Service {
         backend.begin_anew(self.policy.slow_start, now); // first, so that no request takes it for a warm one
         backend.standing.remove(reason);
         self.group.queue.notify();
+        if self.policy.hold.is_some() && self.members().is_ready() {
+            self.note_ready(now);
+        }
         true
     }
 

@@ -57,6 +57,7 @@ impl<S> Prepared<S> {
     pub fn install(self, registry: &Registry) -> Snapshot<S> {
         let Self { snapshot, changed } = self;
         for idx in changed {
+            snapshot.services[idx].group.adopt(&snapshot.services[idx]); // first, so that whoever is woken goes on under it
             Members::of(&snapshot.config.services[idx], registry).replace(&snapshot.services[idx], registry);
         }
         snapshot

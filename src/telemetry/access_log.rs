@@ -58,6 +58,8 @@ pub struct Record<'a> {
     pub duration: Duration,
     /// Waited for a free backend.
     pub queue: Option<Duration>,
+    /// The part of it that it waited for the first replica of its service.
+    pub held: Option<Duration>,
     /// Waited for a connection of the last attempt; `None` if a pooled one was taken.
     pub connect: Option<Duration>,
     /// From the request head to the response head.
@@ -392,6 +394,7 @@ mod tests {
             bytes_out: 0,
             duration: Duration::ZERO,
             queue: None,
+            held: None,
             connect: None,
             ttfb: None,
             service: None,

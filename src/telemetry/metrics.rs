@@ -173,7 +173,7 @@ impl Metrics {
         families.concat()
     }
 
-    fn service_families(&self) -> [Family; 8] {
+    fn service_families(&self) -> [Family; 9] {
         let mut requests =
             Family::new(Kind::Counter, "portway_requests_total", "Requests that ended, by status class.");
         let mut duration = Family::new(
@@ -191,6 +191,11 @@ impl Metrics {
         let mut hedges = Family::new(Kind::Counter, "portway_hedges_total", "Second attempts beside a slow first.");
         let mut won =
             Family::new(Kind::Counter, "portway_hedges_won_total", "Second attempts that answered before the first.");
+        let mut cold = Family::new(
+            Kind::Histogram,
+            "portway_cold_start_seconds",
+            "From the first request that was held to the first replica that was ready.",
+        );
         let mut services = lock(&self.services);
         let named = services.map.iter().map(|(name, service)| (name.as_str(), service));
         for (name, service) in named.chain([(UNROUTED, &self.unrouted)]) {
@@ -199,6 +204,10 @@ impl Metrics {
                 requests.sample(&[("service", name), ("code_class", class)], n);
             }
             duration.histogram(&[("service", name)], &read.duration);
+            let cold_starts = service.cold_starts();
+            if cold_starts.count() > 0 {
+                cold.histogram(&[("service", name)], &cold_starts);
+            }
             overflow.sample(&[("service", name), ("reason", FailureKind::QueueFull.reason())], read.queue_full);
             overflow.sample(&[("service", name), ("reason", FailureKind::QueueTimeout.reason())], read.queue_timeout);
             for (cause, n) in RetryCause::all().zip(read.retries).filter(|(_, n)| *n > 0) {
@@ -217,7 +226,7 @@ impl Metrics {
             }
         }
         services.forget_unless(is_held);
-        [requests, duration, retries, overflow, probes, ejections, hedges, won]
+        [requests, duration, retries, overflow, probes, ejections, hedges, won, cold]
     }
 
     fn backend_families(&self) -> [Family; 2] {

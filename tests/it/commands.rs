@@ -14,12 +14,15 @@ use rustix::process::Signal;
 use crate::support::{Guarded, Metrics, Scratch, binary, eventually, exchange, free_address, get};
 
 /// Every command with what makes it a whole command line.
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 20] = [
     "run",
     "demo",
     "check",
     "explain",
     "status",
+    "top",
+    "events",
+    "scale",
     "drain",
     "undrain",
     "reload",
@@ -206,6 +209,12 @@ fn a_running_instance_is_asked_where_its_configuration_says_and_with_its_token()
     let json = portway(&scratch.0, "status --json").assert(0, &[]).stdout;
     let status: serde_json::Value = serde_json::from_str(&json).expect("it is JSON");
     assert_eq!(status["services"][0]["name"], "web");
+    portway(&scratch.0, "status web").assert(0, &["backends as written", "127.0.0.1:1", "IN FLIGHT"]);
+    portway(&scratch.0, "status wep").assert(1, &["there is no service `wep`; there are: web"]);
+    portway(&scratch.0, "top").assert(0, &["ready", "SERVICE", "web", "EVENTS"]);
+    portway(&scratch.0, "events").assert(0, &["ready  generation=1"]);
+    portway(&scratch.0, "scale wep=2").assert(1, &["there is no service `wep`; did you mean `web`?"]);
+    portway(&scratch.0, "scale web=2").assert(1, &["Portway does not scale service `web`: add `autoscale:"]);
     portway(&scratch.0, "explain GET /x").assert(0, &["127.0.0.1:1", "ready", "in flight 0"]);
     portway(&scratch.0, "explain --live GET /x").assert(0, &["127.0.0.1:1", "ready", "← would be picked"]);
     portway(&scratch.0, &format!("status --admin {admin}")).assert(1, &["wants another token", "--token"]);

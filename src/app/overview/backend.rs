@@ -2,7 +2,7 @@
 //! Promises that of several reasons the one that outlasts the others is named. It changes nothing.
 
 use super::{Overview, millis};
-use crate::admin::{BackendState, BackendStatus};
+use crate::admin::{BackendState, BackendStatus, ContainerName};
 use crate::balance::{Candidate as _, WHOLE_SHARE};
 use crate::runtime::backend::Backend;
 use crate::runtime::group::Member;
@@ -18,8 +18,12 @@ impl Overview {
         let share = member.share(now);
         BackendStatus {
             address: backend.name.to_string(),
+            container: backend
+                .instance
+                .as_ref()
+                .map(|instance| ContainerName { id: instance.id.to_string(), name: instance.name.to_string() }),
             state,
-            why: self.why(backend, state),
+            why: self.why(backend, state, now),
             share: (share < WHOLE_SHARE).then(|| f64::from(share) / f64::from(WHOLE_SHARE)),
             weight: member.weight.get(),
             in_flight: backend.in_flight().into(),
@@ -30,9 +34,10 @@ impl Overview {
         }
     }
 
-    fn why(&self, backend: &Backend, state: BackendState) -> Option<String> {
+    fn why(&self, backend: &Backend, state: BackendState, now: Moment) -> Option<String> {
         match state {
-            BackendState::Ready | BackendState::Full | BackendState::Ejected | BackendState::Unresolved => None,
+            BackendState::Ready | BackendState::Full | BackendState::Unresolved => None,
+            BackendState::Ejected => self.sentences.of(backend.id, now),
             BackendState::Probation => Some("the next request decides".to_owned()),
             BackendState::Unhealthy => {
                 Some(self.findings.of(backend.id).unwrap_or_else(|| "no probe has ended yet".to_owned()))

@@ -92,6 +92,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         let old = parts.store.publish(snapshot);
         for service in gone {
             parts.registry.retain(&service.name, &[], service.policy.drain);
+            service.group.disown();
         }
         parts.registry.retain_names(&resolve::names(&parts.store.load().config));
         commit();
@@ -138,15 +139,25 @@ async fn heavy<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
     tokio::task::spawn_blocking(work).await.expect("comparing and building panic on no configuration")
 }
 
-/// Shows the length of every queue that `before` did not have, for as long as its service is there.
+/// Shows the length of every queue that `before` did not have, for as long as its service is there, and how many requests
+/// wait for a replica, for as long as its number is decided here.
 pub(super) fn watch_queues<S: Clone>(snapshot: &Snapshot<S>, before: Option<&Snapshot<S>>, metrics: &Metrics) {
     for service in &snapshot.services {
         let known = before.and_then(|before| before.service(&service.name));
-        if known.is_some_and(|known| Arc::ptr_eq(&known.group, &service.group)) {
-            continue;
+        let known = known.filter(|known| Arc::ptr_eq(&known.group, &service.group));
+        if known.is_none() {
+            let group = Arc::downgrade(&service.group);
+            let read = move || group.upgrade().map(|group| f64::from(group.queue.len()));
+            metrics.watch(Gauge::QueueLength, &[service.name.as_str()], read);
         }
-        let group = Arc::downgrade(&service.group);
-        let read = move || group.upgrade().map(|group| f64::from(group.queue.len()));
-        metrics.watch(Gauge::QueueLength, &[service.name.as_str()], read);
+        if service.policy.hold.is_some() && known.is_none_or(|known| known.policy.hold.is_none()) {
+            let group = Arc::downgrade(&service.group);
+            let read = move || {
+                let group = group.upgrade()?;
+                group.newest()?.policy.hold?;
+                Some(f64::from(group.scale.held()))
+            };
+            metrics.watch(Gauge::HeldRequests, &[service.name.as_str()], read);
+        }
     }
 }

@@ -92,7 +92,7 @@ impl Course<'_> {
             return false;
         }
         let wish = Wish { now, key: self.key, tried: &tried, stake: self.stake };
-        let Ok(Some(lease)) = place::take_now(self.service, &wish) else { return false };
+        let Ok(lease) = place::take_now(&self.service, &wish) else { return false };
         if tried.contains(&lease.backend.id) {
             return false;
         }
@@ -108,7 +108,7 @@ impl Course<'_> {
     fn conclude(&mut self, first: &mut Attempt, second: Attempt, finish: Finish<Sent>) -> Sent {
         let mut hedged = Occasion::of("hedge", Duration::ZERO);
         if self.exchange.is_logged() {
-            hedged.pass_by(self.service, &[first.backend().id]);
+            hedged.pass_by(&self.service, &[first.backend().id]);
         }
         let of_first = std::mem::take(&mut self.trail.occasion);
         let (loser, of_winner, of_loser) = match finish.winner {

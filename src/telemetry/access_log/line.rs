@@ -61,6 +61,7 @@ impl Line {
         json_number(out, b",\"bytes_out\":", Some(record.bytes_out));
         json_duration(out, b",\"duration_ms\":", Some(record.duration));
         json_duration(out, b",\"queue_ms\":", record.queue);
+        json_duration(out, b",\"held_ms\":", record.held);
         json_duration(out, b",\"connect_ms\":", record.connect);
         json_duration(out, b",\"ttfb_ms\":", record.ttfb);
         json_text(out, b",\"service\":\"", record.service.map(str::as_bytes));
@@ -298,6 +299,7 @@ mod tests {
             bytes_out: 5_120,
             duration: Duration::from_micros(12_034),
             queue: None,
+            held: None,
             connect: Some(Duration::from_micros(7)),
             ttfb: Some(Duration::from_millis(11)),
             service: Some("shop"),
@@ -382,6 +384,7 @@ mod tests {
             reason: Some(FailureKind::NoRoute),
             tls_version: Some("TLSv1.3"),
             queue: Some(Duration::from_millis(1_000)),
+            held: None,
             client_ip: None,
             ..record()
         };

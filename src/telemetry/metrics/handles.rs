@@ -27,11 +27,13 @@ const RETRIES_IDX: usize = HEDGES_WON_IDX + 1;
 pub struct ServiceMetrics {
     counters: Shards<{ RETRIES_IDX + RetryCause::COUNT }>,
     duration: Histogram,
+    cold_starts: Histogram,
 }
 
 impl ServiceMetrics {
     pub(super) fn new(workers: NonZeroUsize) -> Self {
-        Self { counters: Shards::new(workers), duration: Histogram::new(workers) }
+        let histogram = || Histogram::new(workers);
+        Self { counters: Shards::new(workers), duration: histogram(), cold_starts: histogram() }
     }
 
     /// A request ended with this status, 499 included.
@@ -86,6 +88,16 @@ impl ServiceMetrics {
     /// A request waited in the queue for as long as it may.
     pub fn queue_timed_out(&self) {
         self.counters.add(QUEUE_TIMEOUT_IDX, 1);
+    }
+
+    /// From the first request that was held to the first replica that was ready.
+    pub fn cold_started(&self, took: Duration) {
+        self.cold_starts.record(took);
+    }
+
+    /// How long cold starts took so far.
+    pub fn cold_starts(&self) -> Distribution {
+        self.cold_starts.read()
     }
 
     /// A health probe of one of its backends ended.

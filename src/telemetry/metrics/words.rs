@@ -12,32 +12,44 @@ pub enum Gauge {
     Connections,
     /// Requests that wait for a free backend of a service.
     QueueLength,
+    /// Requests that wait for the first replica of a service.
+    HeldRequests,
     /// Requests at a backend.
     BackendInFlight,
     /// Whether the probes of a backend pass; only of backends that are probed.
     BackendHealthy,
     /// Whether a backend's answers took it out.
     BackendEjected,
+    /// How long a connection may have rested to carry what cannot be sent twice.
+    BackendIdleLimit,
     /// Whether a service sends requests to backends that are thought to be ill, for want of others.
     FailOpen,
+    /// Replicas of a service that Portway scales: wanted, ready, starting.
+    Replicas,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Gauge; 6] = [
+    pub(super) const ALL: [Gauge; 9] = [
         Gauge::Connections,
         Gauge::QueueLength,
+        Gauge::HeldRequests,
         Gauge::BackendInFlight,
         Gauge::BackendHealthy,
         Gauge::BackendEjected,
+        Gauge::BackendIdleLimit,
         Gauge::FailOpen,
+        Gauge::Replicas,
     ];
 
     /// Names of its labels.
     pub const fn labels(self) -> &'static [&'static str] {
         match self {
             Gauge::Connections => &["listener"],
-            Gauge::QueueLength | Gauge::FailOpen => &["service"],
-            Gauge::BackendInFlight | Gauge::BackendHealthy | Gauge::BackendEjected => &["service", "backend"],
+            Gauge::QueueLength | Gauge::HeldRequests | Gauge::FailOpen => &["service"],
+            Gauge::BackendInFlight | Gauge::BackendHealthy | Gauge::BackendEjected | Gauge::BackendIdleLimit => {
+                &["service", "backend"]
+            }
+            Gauge::Replicas => &["service", "kind"],
         }
     }
 
@@ -45,10 +57,13 @@ impl Gauge {
         match self {
             Gauge::Connections => "portway_connections",
             Gauge::QueueLength => "portway_queue_length",
+            Gauge::HeldRequests => "portway_held_requests",
             Gauge::BackendInFlight => "portway_backend_in_flight",
             Gauge::BackendHealthy => "portway_backend_healthy",
             Gauge::BackendEjected => "portway_backend_ejected",
+            Gauge::BackendIdleLimit => "portway_backend_safe_rest_seconds",
             Gauge::FailOpen => "portway_fail_open",
+            Gauge::Replicas => "portway_replicas",
         }
     }
 
@@ -56,10 +71,17 @@ impl Gauge {
         match self {
             Gauge::Connections => "Open downstream connections.",
             Gauge::QueueLength => "Requests that wait for a free backend.",
+            Gauge::HeldRequests => {
+                "Requests that wait for the first replica of a service that scales; a waiting page that is looked at is one."
+            }
             Gauge::BackendInFlight => "Requests at the backend.",
             Gauge::BackendHealthy => "1 if the probes of the backend pass, 0 if not; only of backends that are probed.",
             Gauge::BackendEjected => "1 while the backend is out because of its answers, its trial included, else 0.",
+            Gauge::BackendIdleLimit => {
+                "A pooled connection that has rested longer carries nothing that cannot be sent twice; learned, 0 without evidence."
+            }
             Gauge::FailOpen => "1 while no backend is sound and requests go to those that may be ill, else 0.",
+            Gauge::Replicas => "Replicas of a service that Portway scales or runs: desired, ready, starting.",
         }
     }
 }
@@ -87,6 +109,8 @@ pub enum Limit {
     ResponseBuffer,
     /// `queue.size`.
     Queue,
+    /// `autoscale.hold.max`.
+    Hold,
     /// Idle upstream connections that were closed because the pool was full.
     Pool,
     /// Addresses of one name beyond those that are used.
@@ -104,7 +128,7 @@ pub enum Limit {
 }
 
 impl Limit {
-    pub(super) const ALL: [Limit; 17] = [
+    pub(super) const ALL: [Limit; 18] = [
         Limit::Connections,
         Limit::ListenerConnections,
         Limit::Descriptors,
@@ -115,6 +139,7 @@ impl Limit {
         Limit::RequestBuffer,
         Limit::ResponseBuffer,
         Limit::Queue,
+        Limit::Hold,
         Limit::Pool,
         Limit::Addresses,
         Limit::AccessLogBacklog,
@@ -136,6 +161,7 @@ impl Limit {
             Limit::RequestBuffer => "request_buffer",
             Limit::ResponseBuffer => "response_buffer",
             Limit::Queue => "queue",
+            Limit::Hold => "hold",
             Limit::Pool => "pool",
             Limit::Addresses => "addresses",
             Limit::AccessLogBacklog => "access_log_backlog",

@@ -1,0 +1,101 @@
+//! Where the backends of a service come from, and how many there should be: the part of its status about containers.
+//! Promises that fields are added, never renamed or removed. It computes nothing: the source of the status fills it in.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Where backends come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStatus {
+    /// The key of the configuration.
+    pub kind: SourceKind,
+    /// What tells them from others, for people: `label app=orders`, `image acme/thumbs:1.4`. Empty for addresses.
+    pub description: String,
+}
+
+/// The key under which the configuration names the source of backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// Addresses in the file.
+    #[default]
+    Backends,
+    /// Containers that somebody else starts.
+    Docker,
+    /// Containers that Portway runs.
+    Container,
+    /// Tasks of a Swarm service.
+    Swarm,
+}
+
+impl fmt::Display for SourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            SourceKind::Backends => "backends",
+            SourceKind::Docker => "docker",
+            SourceKind::Container => "container",
+            SourceKind::Swarm => "swarm",
+        })
+    }
+}
+
+/// A container as the engine and as people call it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerName {
+    /// Never reused.
+    pub id: String,
+    /// `thumbs-1`.
+    pub name: String,
+}
+
+/// How many replicas a service should have, has, and waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaStatus {
+    /// So many there should be.
+    pub desired: u32,
+    /// They take requests.
+    pub ready: u32,
+    /// They were started and have not answered yet.
+    pub starting: u32,
+    /// They finish what they have.
+    pub draining: u32,
+    /// Requests that wait for a first replica.
+    pub held: u32,
+    /// Never fewer.
+    pub min: u32,
+    /// Never more.
+    pub max: u32,
+    /// A person's word, above the formula's.
+    pub pinned: Option<u32>,
+    /// What changed `desired` last, and why.
+    pub last_decision: Option<LastDecision>,
+    /// What keeps replicas from starting, until one starts.
+    pub failure: Option<ReplicaFailure>,
+}
+
+/// A change of the number wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastDecision {
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// Since then.
+    pub age_s: u64,
+    /// How many there were to be before.
+    pub from: u32,
+    /// And after.
+    pub to: u32,
+    /// For people: `1 request held`.
+    pub because: String,
+}
+
+/// Starts that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplicaFailure {
+    /// Since the last of them.
+    pub age_s: u64,
+    /// In a row.
+    pub times: u32,
+    /// What failed, and the container's last words.
+    pub words: String,
+}

@@ -1,0 +1,120 @@
+//! What the API says of where backends come from, and of how many there should be.
+//! Promises the numbers that the metrics have. It changes nothing.
+
+use std::sync::Arc;
+
+use super::Overview;
+use crate::admin::{LastDecision, ReplicaFailure, ReplicaStatus, SourceKind, SourceStatus};
+use crate::config::checked::{self, Source};
+use crate::lifecycle::clock;
+use crate::runtime::replicas::{Count, Wanted};
+use crate::runtime::scale::Decision;
+use crate::runtime::service::Service;
+use crate::units::Moment;
+
+impl Overview {
+    /// What the API says of the replicas of a service that is in the configuration.
+    pub(in crate::app) fn replicas(&self, service: &Arc<Service>) -> Option<ReplicaStatus> {
+        let snapshot = self.store.load_full();
+        let (declared, service) = snapshot.declared(&service.name)?;
+        of(declared, service, clock::now())
+    }
+}
+
+/// `None` for a service that Portway neither scales nor runs.
+pub(super) fn of(declared: &checked::Service, service: &Service, now: Moment) -> Option<ReplicaStatus> {
+    let wanted = Wanted::of(declared)?;
+    let Count { desired, ready, starting, draining } = wanted.count(&service.group);
+    let (min, max) = match (&declared.autoscale, wanted) {
+        (Some(autoscale), _) => (autoscale.min, autoscale.max.get()),
+        (None, _) => (desired, desired),
+    };
+    let scale = &service.group.scale;
+    let held = scale.held();
+    let state = scale.state();
+    let failure = state.failure.as_ref().map(|failure| ReplicaFailure {
+        age_s: now.since(failure.at).as_secs(),
+        times: failure.n_in_a_row,
+        words: failure.words.to_string(),
+    });
+    let last_decision = state.decision.as_ref().map(|decision| told(decision, clock::unix_now().as_secs()));
+    let pinned = state.pinned;
+    Some(ReplicaStatus { desired, ready, starting, draining, held, min, max, pinned, last_decision, failure })
+}
+
+fn told(decision: &Decision, now_unix: u64) -> LastDecision {
+    let at = i64::try_from(decision.at_unix).ok().and_then(|at| jiff::Timestamp::from_second(at).ok());
+    LastDecision {
+        at: at.map(|at| at.to_string()).unwrap_or_default(),
+        age_s: now_unix.saturating_sub(decision.at_unix),
+        from: decision.from,
+        to: decision.to,
+        because: decision.because.to_string(),
+    }
+}
+
+/// Where backends come from, as people would say it.
+pub(super) fn source(source: &Source) -> SourceStatus {
+    let (kind, description) = match source {
+        Source::Backends(_) => (SourceKind::Backends, String::new()),
+        Source::Docker(docker) => {
+            let label = match &docker.label.value {
+                Some(value) => format!("label {}={value}", docker.label.key),
+                None => format!("label {}", docker.label.key),
+            };
+            (SourceKind::Docker, label)
+        }
+        Source::Container(container) => (SourceKind::Container, format!("image {}", container.template.image)),
+        Source::Swarm(swarm) => (SourceKind::Swarm, format!("Swarm service {}", swarm.service)),
+    };
+    SourceStatus { kind, description }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::checked::{AddressFrom, DockerSource, LabelMatch, Reach};
+    use crate::config::expand::ProcessEnvironment;
+    use crate::config::load;
+    use crate::runtime::replicas::tests::up_to_ten;
+    use crate::runtime::scale::StartFailure;
+    use crate::telemetry::metrics::Metrics;
+
+    fn declared() -> checked::Service {
+        let text = "services: { web: { backends: [\"127.0.0.1:1\"] } }";
+        load::parse(text, "test", &ProcessEnvironment).unwrap().config.services.remove(0)
+    }
+
+    #[test]
+    fn a_service_that_is_scaled_tells_what_was_decided_and_what_failed() {
+        let mut declared = declared();
+        let service = Service::new(&declared, Metrics::new().service(&declared.name));
+        let now = clock::now();
+        assert_eq!(of(&declared, &service, now), None);
+        declared.autoscale = Some(up_to_ten());
+        service.group.scale.intend(1, "1 request held");
+        let _held = service.group.scale.hold(10);
+        let decision = Decision { at_unix: 1_700_000_000, from: 0, to: 1, because: "1 request held".into() };
+        let failure = StartFailure { at: now, n_in_a_row: 3, words: "exit code 1: no module named flask".into() };
+        service.group.scale.state().decision = Some(decision);
+        service.group.scale.state().failure = Some(failure);
+        let told = of(&declared, &service, now).unwrap();
+        assert_eq!((told.desired, told.ready, told.held, told.min, told.max), (1, 0, 1, 0, 10));
+        let decision = told.last_decision.unwrap();
+        assert_eq!((decision.at.as_str(), decision.from, decision.to), ("2023-11-14T22:13:20Z", 0, 1));
+        assert_eq!(told.failure.unwrap().times, 3);
+    }
+
+    #[test]
+    fn a_source_is_described_as_people_would() {
+        let docker = DockerSource {
+            label: LabelMatch { key: "app".to_owned(), value: Some("orders".to_owned()) },
+            port: std::num::NonZeroU16::MIN,
+            reach: Reach { address: AddressFrom::Auto, network: None },
+            endpoints: vec![],
+        };
+        let told = source(&Source::Docker(docker));
+        assert_eq!((told.kind, told.description.as_str()), (SourceKind::Docker, "label app=orders"));
+        assert_eq!(source(&declared().source), SourceStatus::default());
+    }
+}

@@ -1,0 +1,115 @@
+//! How many replicas a service has, starts and should have, counted from what is there.
+//! Promises the same numbers to people and to the metrics. It changes nothing.
+
+use crate::config::checked::{self, Source};
+use crate::runtime::group::Group;
+
+/// Who says how many replicas of a service there should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The autoscaler, or a person in its place.
+    Scaled,
+    /// The same, of replicas behind addresses in the file: there may be more of them than addresses, or fewer.
+    ScaledBehind,
+    /// The configuration.
+    Fixed(u32),
+}
+
+/// The replicas of a service at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// So many there should be.
+    pub desired: u32,
+    /// They take requests: members of the service, whose first probe has passed.
+    pub ready: u32,
+    /// They were started and have not answered yet.
+    pub starting: u32,
+    /// They finish what they have.
+    pub draining: u32,
+}
+
+impl Wanted {
+    /// `None` if Portway has no say in how many backends the service has.
+    pub fn of(declared: &checked::Service) -> Option<Self> {
+        match (&declared.autoscale, &declared.source) {
+            (Some(_), Source::Backends(_)) => Some(Wanted::ScaledBehind),
+            (Some(_), _) => Some(Wanted::Scaled),
+            (None, Source::Container(container)) => Some(Wanted::Fixed(container.replicas)),
+            (None, Source::Backends(_) | Source::Docker(_) | Source::Swarm(_)) => None,
+        }
+    }
+
+    /// The replicas of the service with this group.
+    pub fn count(self, group: &Group) -> Count {
+        let n_members = u32::try_from(group.members().members.len()).unwrap_or(u32::MAX);
+        let intent = group.scale.intent();
+        let state = group.scale.state();
+        let ready = match self {
+            Wanted::Scaled | Wanted::Fixed(_) => n_members,
+            Wanted::ScaledBehind => state.ready,
+        };
+        let desired = match self {
+            Wanted::Fixed(n) => n,
+            // Nobody has decided yet: what there is may stay.
+            Wanted::Scaled | Wanted::ScaledBehind if intent.generation == 0 => ready,
+            Wanted::Scaled | Wanted::ScaledBehind => intent.desired,
+        };
+        Count { desired, ready, starting: state.starting, draining: state.draining }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::checked::{Autoscale, Balance, Hold, Target, WaitingPage};
+    use crate::runtime::group::Membership;
+    use crate::runtime::registry::Registry;
+    use crate::telemetry::metrics::Metrics;
+    use crate::units::{ServiceName, Weight};
+
+    /// Zero to ten replicas, six requests in flight each.
+    pub(crate) fn up_to_ten() -> Autoscale {
+        Autoscale {
+            min: 0,
+            max: NonZeroU32::new(10).unwrap(),
+            target: Target::InFlight(6.0),
+            stable: Duration::from_secs(60),
+            panic: Duration::from_secs(6),
+            up_at_once: 1_000.0,
+            down_at_once: 2.0,
+            idle: Duration::from_secs(300),
+            hold: Hold { timeout: Duration::from_secs(60), max: 1_000, page: WaitingPage::Off },
+            hook: None,
+        }
+    }
+
+    fn group() -> Arc<Group> {
+        let membership = Membership { balance: Balance::RoundRobin, limit: u32::MAX, slow_start: Duration::ZERO };
+        let registry = Registry::new(Metrics::new());
+        let name = ServiceName::new("web").unwrap();
+        let backend = registry.backend(&name, "127.0.0.1:1".parse().unwrap());
+        let group = Group::new(&membership);
+        group.set_members(&membership, vec![(backend, Weight::ONE)], vec![]);
+        group
+    }
+
+    #[test]
+    fn members_are_ready_and_the_newest_intent_is_what_there_should_be() {
+        let group = group();
+        group.scale.state().starting = 2;
+        let count = |wanted: Wanted| {
+            let Count { desired, ready, starting, draining } = wanted.count(&group);
+            [desired, ready, starting, draining]
+        };
+        assert_eq!(count(Wanted::Scaled), [1, 1, 2, 0], "nobody has decided yet");
+        group.scale.intend(3, "load");
+        assert_eq!(count(Wanted::Scaled), [3, 1, 2, 0]);
+        assert_eq!(count(Wanted::Fixed(5)), [5, 1, 2, 0]);
+        group.scale.state().ready = 3;
+        assert_eq!(count(Wanted::ScaledBehind), [3, 3, 2, 0], "one address, three processes behind it");
+    }
+}
