@@ -107,7 +107,7 @@ fn take(view: &mut View, look: Look) {
         }
         Err(message) => {
             let first = message.lines().next().unwrap_or_default();
-            view.problem = Some(format!("{first}; what you see is old"));
+            view.problem = Some(format!("what you see is old: {first}"));
         }
     }
 }
@@ -159,7 +159,7 @@ mod tests {
     fn an_instance_that_stops_answering_leaves_what_was_seen() {
         let mut view = view();
         take(&mut view, Err("nothing answers at 127.0.0.1:9900: refused\n  is it running?".to_owned()));
-        assert_eq!(view.problem.as_deref(), Some("nothing answers at 127.0.0.1:9900: refused; what you see is old"));
+        assert_eq!(view.problem.as_deref(), Some("what you see is old: nothing answers at 127.0.0.1:9900: refused"));
         assert_eq!(view.status.services.len(), 2);
         let status = Status { services: vec![sample_scaled()], ..view.status.clone() };
         take(&mut view, Ok((status, vec![])));

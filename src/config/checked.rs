@@ -17,8 +17,8 @@ mod pattern;
 mod resilience;
 
 pub use containers::{
-    AddressFrom, Autoscale, ContainerSource, DockerSource, Endpoint, Hold, Hook, HookWay, LabelMatch, Pull, Reach,
-    SwarmSource, Target, Template, WaitingPage,
+    AddressFrom, Autoscale, ContainerSource, DockerSource, Endpoint, EndpointError, Hold, Hook, HookWay, LabelMatch,
+    Pull, Reach, SwarmSource, Target, Template, WaitingPage,
 };
 pub use pattern::Pattern;
 pub use resilience::{Backoff, Ejection, Health, Hedge, Initial, OtherBackend, Probe, Retries, RetryBudget, RetryWhen};

@@ -1,6 +1,8 @@
 //! From the tree to the raw configuration: which keys there are, and whether a value is text, a list or a mapping.
 //! Promises to go on after every mistake and to report each once. Does not know what any value should be.
 
+use std::path::PathBuf;
+
 use super::diagnostic::Report;
 use super::expand::{self, Environment};
 use super::scalar::{Kind, Scalar};
@@ -19,14 +21,16 @@ pub struct Decoder<'a> {
     pub environment: &'a dyn Environment,
     /// Where mistakes go.
     pub report: &'a mut Report,
+    /// The folder of the file that is read, as an absolute path: what paths in it are relative to.
+    pub folder: PathBuf,
     /// What we are inside of, outermost first, as messages call it.
     within: Vec<String>,
 }
 
 impl<'a> Decoder<'a> {
-    /// A decoder at the top level of a file.
-    pub fn new(environment: &'a dyn Environment, report: &'a mut Report) -> Self {
-        Self { environment, report, within: Vec::new() }
+    /// A decoder at the top level of a file in this folder.
+    pub fn new(environment: &'a dyn Environment, folder: PathBuf, report: &'a mut Report) -> Self {
+        Self { environment, report, folder, within: Vec::new() }
     }
 
     /// What is being read, as messages call it: `` `timeouts` of service `shop` ``.
@@ -57,7 +61,7 @@ impl<'a> Decoder<'a> {
             self.expected(example, node);
             return None;
         };
-        let mut keys = Keys { decoder: self, entries, span: node.span, known: Vec::new(), later: &[] };
+        let mut keys = Keys { decoder: self, entries, span: node.span, known: Vec::new(), later: &[], hints: &[] };
         let value = read(&mut keys);
         keys.close();
         Some(value)
@@ -72,6 +76,7 @@ pub struct Keys<'n, 'a> {
     span: Span,
     known: Vec<&'static str>,
     later: &'static [&'static str],
+    hints: &'static [(&'static str, &'static str)],
 }
 
 impl Keys<'_, '_> {
@@ -87,9 +92,14 @@ impl Keys<'_, '_> {
 
     /// The value of a key that this mapping cannot do without.
     pub fn required<T: Decode>(&mut self, key: &'static str) -> Option<T> {
+        self.required_as(key, &format!("add `{key}:`"))
+    }
+
+    /// The value of a key that this mapping cannot do without, and what to do where it is missing.
+    pub fn required_as<T: Decode>(&mut self, key: &'static str, help: &str) -> Option<T> {
         if !self.has_value(key) && !self.has_misspelled(key) {
             let message = format!("{} has no `{key}`", self.decoder.context());
-            self.decoder.report.error(self.span, message, format!("add `{key}:`"));
+            self.decoder.report.error(self.span, message, help);
         }
         self.get(key)
     }
@@ -114,8 +124,13 @@ impl Keys<'_, '_> {
         self.later = keys;
     }
 
+    /// Keys that people write here although they belong elsewhere, each with what to do instead.
+    pub fn hints(&mut self, hints: &'static [(&'static str, &'static str)]) {
+        self.hints = hints;
+    }
+
     fn close(self) {
-        let Keys { decoder, entries, known, later, .. } = self;
+        let Keys { decoder, entries, known, later, hints, .. } = self;
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
             if entry.key.starts_with("x-") || decoder.report.is_full() {
                 continue;
@@ -130,9 +145,11 @@ impl Keys<'_, '_> {
                 context => format!("in {context}"),
             };
             let is_top_level = decoder.within.is_empty();
-            let help = match is_top_level && looks_like_service(&entry.value) {
-                true => format!("if `{}` is a service, indent it below `services:`", entry.key),
-                false => help_for(&entry.key, &known, later, is_top_level),
+            let hint = hints.iter().find(|(key, _)| *key == entry.key);
+            let help = match (hint, is_top_level && looks_like_service(&entry.value)) {
+                (Some((_, help)), _) => (*help).to_owned(),
+                (None, true) => format!("if `{}` is a service, indent it below `services:`", entry.key),
+                (None, false) => help_for(&entry.key, &known, later, is_top_level),
             };
             decoder.report.error(entry.key_span, format!("unknown key `{}` {place}", entry.key), help);
         }
@@ -140,7 +157,7 @@ impl Keys<'_, '_> {
 }
 
 /// What other tools call what we call otherwise.
-const SYNONYMS: [(&str, &str); 28] = [
+const SYNONYMS: [(&str, &str); 55] = [
     ("upstreams", "backends"),
     ("upstream", "backends"),
     ("servers", "backends"),
@@ -169,6 +186,33 @@ const SYNONYMS: [(&str, &str); 28] = [
     ("retry_on", "when"),
     ("on", "when"),
     ("hedging", "hedge"),
+    ("ports", "port"),
+    ("containers", "container"),
+    ("labels", "label"),
+    ("env", "environment"),
+    ("mem_limit", "memory"),
+    ("mem", "memory"),
+    ("cpu", "cpus"),
+    ("pull_policy", "pull"),
+    ("stop_grace_period", "stop_timeout"),
+    ("grace_period", "stop_timeout"),
+    ("scale", "replicas"),
+    ("scale", "autoscale"),
+    ("scaling", "autoscale"),
+    ("autoscaling", "autoscale"),
+    ("minReplicas", "min"),
+    ("min_replicas", "min"),
+    ("min_scale", "min"),
+    ("maxReplicas", "max"),
+    ("max_replicas", "max"),
+    ("max_scale", "max"),
+    ("target", "target_in_flight"),
+    ("concurrency", "target_in_flight"),
+    ("target_concurrency", "target_in_flight"),
+    ("cooldown", "idle"),
+    ("webhook", "hook"),
+    ("exec", "command"),
+    ("host", "endpoint"),
 ];
 
 fn help_for(key: &str, known: &[&'static str], later: &[&'static str], is_top_level: bool) -> String {
@@ -200,7 +244,20 @@ fn meant(key: &str, known: impl Iterator<Item = &'static str> + Clone) -> Option
 }
 
 /// Keys that people put one level too high.
-const SERVICE_ONLY: [&str; 8] = ["backends", "route", "balance", "timeout", "timeouts", "queue", "health", "retries"];
+const SERVICE_ONLY: [&str; 12] = [
+    "backends",
+    "route",
+    "balance",
+    "timeout",
+    "timeouts",
+    "queue",
+    "health",
+    "retries",
+    "docker",
+    "container",
+    "swarm",
+    "autoscale",
+];
 /// Keys that people put one level too low.
 const TOP_LEVEL_ONLY: [&str; 5] = ["listen", "admin", "workers", "services", "include"];
 

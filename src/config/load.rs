@@ -176,7 +176,9 @@ impl<'a> Reading<'a> {
     }
 
     fn decode<T: Decode>(&mut self, tree_idx: usize) -> Option<T> {
-        T::decode(&self.trees[tree_idx], &mut Decoder::new(self.environment, &mut self.report))
+        let tree = &self.trees[tree_idx];
+        let file = self.sources.file(tree.span).map_or("", |file| file.name.as_str());
+        T::decode(tree, &mut Decoder::new(self.environment, folder_of(Path::new(file)), &mut self.report))
     }
 
     fn finish(mut self, tree_idx: Option<usize>, path: &Path) -> Outcome {
@@ -258,6 +260,12 @@ impl<'a> Reading<'a> {
     }
 }
 
+/// The folder of a file, as an absolute path; as it is if nobody knows where we are.
+fn folder_of(file: &Path) -> PathBuf {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned())
+}
+
 /// What the system said, without its error number.
 fn reason(error: &io::Error) -> String {
     let text = error.to_string();
@@ -304,6 +312,7 @@ mod tests {
             include_str!("../../config/minimal.yaml"),
             include_str!("../../config/front-door.yaml"),
             include_str!("../../config/reference.yaml"),
+            include_str!("../../config/containers.yaml"),
             odd,
         ];
         for text in examples {

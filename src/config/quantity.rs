@@ -123,6 +123,12 @@ pub fn percent(text: &str, shown: &str) -> Result<Percent, QuantityError> {
     percent.ok_or_else(|| error(format!("\"{shown}\" is more than all"), "the largest share is 100%"))
 }
 
+/// Reads `0.5` as billionths; `None` unless it is a number with at most nine places. For what Docker counts so.
+pub fn billionths(text: &str) -> Option<u64> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    scaled(text, 1_000_000_000).filter(|_| is_number).and_then(|number| u64::try_from(number).ok())
+}
+
 /// The shortest exact spelling that [`duration`] reads back.
 pub fn spell_duration(duration: Duration) -> String {
     let nanos = duration.as_nanos();

@@ -7,12 +7,16 @@ use serde::Serialize;
 use super::decode::Named;
 use super::scalar::Scalar;
 
+mod autoscale;
+mod containers;
 mod forms;
 /// The kinds of scalars, by what they should look like.
 pub mod kind;
 mod reading;
 mod resilience;
 
+pub use autoscale::{Autoscale, Hold, Hook, Place};
+pub use containers::{Command, Container, Docker, Swarm};
 pub use reading::{LATER_LISTENER_KEYS, LATER_SERVICE_KEYS};
 pub use resilience::{Backoff, Ejection, Health, Hedge, Retries, RetryBudget};
 
@@ -143,6 +147,14 @@ pub struct Service {
     /// Where it runs: a list of `host:port` or objects. Names are resolved again and again, every address is a backend.
     #[schemars(schema_with = "super::schema::one_or_many::<Backend>")]
     pub backends: Option<Vec<Backend>>,
+    /// Containers that somebody else starts, found by label, instead of `backends`.
+    pub docker: Option<Docker>,
+    /// Containers that Portway starts, checks, replaces and removes, instead of `backends`.
+    pub container: Option<Box<Container>>,
+    /// Tasks of a Swarm service, instead of `backends`.
+    pub swarm: Option<Swarm>,
+    /// How many replicas there should be, by load: an object, or `off`. Default off.
+    pub autoscale: Option<Switch<Box<Autoscale>>>,
     /// What backends speak: `http1` or `auto`. Default `auto`.
     pub protocol: Option<Scalar<kind::Protocol>>,
     /// How a backend is chosen. Default `least_requests`.

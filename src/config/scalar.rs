@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::marker::PhantomData;
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
@@ -38,6 +39,8 @@ pub enum Json {
     String,
     /// A whole number, or text with a variable.
     Number,
+    /// A number with or without a fraction, or text with a variable.
+    Decimal,
     /// True or false, or text with a variable.
     Bool,
     /// Text or `false`, for what `off` turns off.
@@ -97,6 +100,13 @@ impl<K> Scalar<K> {
         Scalar { typed, value, style, span, kind: PhantomData }
     }
 
+    /// The same text as a path below a folder, its variables unreplaced.
+    pub fn below(&self, folder: &Path) -> Self {
+        let folder = folder.display().to_string();
+        let typed = format!("{}/{}", folder.replace('$', "$$"), self.typed);
+        Self { typed, value: format!("{folder}/{}", self.value), ..self.clone() }
+    }
+
     /// A piece of a text without variables, with the place of the whole.
     pub fn piece(&self, value: &str) -> Self {
         Self { span: self.span, ..Self::made(value) }
@@ -120,8 +130,13 @@ impl<K> std::fmt::Debug for Scalar<K> {
 impl<K: Kind> Serialize for Scalar<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let as_number = self.typed.parse::<u64>().ok().filter(|number| number.to_string() == self.typed);
+        let as_decimal = self.typed.parse::<f64>().ok().filter(|number| number.to_string() == self.typed);
         match (K::JSON, as_number, self.typed.as_str()) {
-            (Json::Number | Json::NumberOrFalse, Some(number), _) => serializer.serialize_u64(number),
+            (Json::Number | Json::NumberOrFalse | Json::Decimal, Some(number), _) => serializer.serialize_u64(number),
+            (Json::Decimal, None, text) => match as_decimal {
+                Some(number) => serializer.serialize_f64(number),
+                None => serializer.serialize_str(text),
+            },
             (Json::Bool | Json::StringOrBool, _, "true") => serializer.serialize_bool(true),
             (Json::String | Json::Number, _, text) => serializer.serialize_str(text),
             (_, _, "false") => serializer.serialize_bool(false),
@@ -143,6 +158,7 @@ impl<K: Kind> JsonSchema for Scalar<K> {
         let words = K::WORDS;
         let variable = json_schema!({ "type": "string", "pattern": "\\$\\{" });
         let number = json_schema!({ "type": "integer", "minimum": 0 });
+        let decimal = json_schema!({ "type": "number", "exclusiveMinimum": 0 });
         let pattern = json_schema!({ "type": "string", "pattern": format!("{}|\\$\\{{", K::PATTERN) });
         let text = match (K::PATTERN, words.is_empty()) {
             ("", true) => json_schema!({ "type": "string" }),
@@ -154,6 +170,8 @@ impl<K: Kind> JsonSchema for Scalar<K> {
             Json::String => text,
             Json::Number if words.is_empty() && K::PATTERN.is_empty() => json_schema!({ "anyOf": [number, variable] }),
             Json::Number => json_schema!({ "anyOf": [number, text] }),
+            Json::Decimal if words.is_empty() => json_schema!({ "anyOf": [decimal, variable] }),
+            Json::Decimal => json_schema!({ "anyOf": [decimal, text] }),
             Json::Bool => json_schema!({ "anyOf": [{ "type": "boolean" }, variable] }),
             Json::StringOrFalse => json_schema!({ "anyOf": [text, { "const": false }] }),
             Json::NumberOrFalse => json_schema!({ "anyOf": [number, text, { "const": false }] }),

@@ -30,6 +30,13 @@ pub fn one_or_many<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     json_schema!({ "anyOf": [one, { "type": "array", "items": one }, { "type": "null" }] })
 }
 
+/// Names and values, as a mapping or as Compose's list of `NAME=value`.
+pub fn pairs(_: &mut SchemaGenerator) -> Schema {
+    let value = json!({ "type": ["string", "number", "boolean", "null"] });
+    let list = json!({ "type": "array", "items": { "type": "string" } });
+    json_schema!({ "anyOf": [{ "type": "object", "additionalProperties": value }, list, { "type": "null" }] })
+}
+
 /// A mapping that one text can stand for.
 pub fn or_text(schema: &mut Schema) {
     or(schema, json!({ "type": "string" }));
@@ -111,7 +118,8 @@ mod tests {
         let (mut sources, mut report) = (Sources::default(), Report::default());
         let file = sources.add("reference.yaml", REFERENCE.to_owned());
         // Keys that stand there as comments because they exclude their neighbours.
-        let alone = ["cookie: session", "query: user", "tcp: true", "grpc: shop"];
+        let alone =
+            ["cookie: session", "query: user", "tcp: true", "grpc: shop", "target_rps", "target_latency", "command"];
         let text = alone.iter().fold(REFERENCE.to_owned(), |text, key| text.replace(&format!("# {key}"), key));
         let tree = tree::parse(file, &text, &mut report).expect("the reference is YAML");
         let mut used = BTreeSet::new();

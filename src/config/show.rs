@@ -9,14 +9,17 @@ use super::scalar::Scalar;
 use super::validate::inherit;
 use crate::config::quantity::spell_duration;
 
+mod containers;
+
 /// What was typed, in its long form.
 pub fn as_typed(raw: &raw::Config) -> raw::Config {
     let mut long = raw.clone();
     // The services of included files are among the services already.
     long.include = None;
     let services = long.services.iter_mut().flat_map(|services| &mut services.0).map(|named| &mut named.value);
-    for form in services.filter_map(|service| service.route.as_mut()).flatten() {
-        lengthen(form);
+    for service in services.chain(&mut long.defaults) {
+        service.route.iter_mut().flatten().for_each(lengthen);
+        containers::lengthen(service);
     }
     long
 }
@@ -132,6 +135,8 @@ fn fill_service(service: &mut raw::Service, checked: &checked::Service) {
     for backend in service.backends.iter_mut().flatten() {
         or(&mut backend.weight, 1);
     }
+    containers::fill_source(service, &checked.source);
+    containers::fill_autoscale(service, checked.autoscale.as_ref());
     or(&mut service.protocol, "auto");
     service.balance.get_or_insert_with(|| balance(&checked.balance));
     fill_health(service.health.get_or_insert(Switch::Off), checked.health.as_ref());

@@ -11,9 +11,16 @@ pub mod census;
 pub mod engine;
 pub mod error;
 pub mod facts;
+#[cfg(test)]
+pub(crate) mod fake;
+mod looks;
+pub mod own;
 pub mod place;
+pub mod reach;
 mod reading;
 pub mod retiring;
+mod roll;
+pub mod watch;
 
 use std::env;
 use std::path::Path;

@@ -10,11 +10,12 @@ use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::ResponseBody;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::body::ProxyBody;
-use crate::proxy::delivery::Answer;
+use crate::proxy::delivery::{Answer, Lost, Spare};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::inbound;
 use crate::proxy::outbound::Upgrade;
 use crate::proxy::relay::{Source, Start};
+use crate::proxy::retry::Exposure;
 use crate::proxy::tunnel::Tunnel;
 use crate::units::Moment;
 
@@ -27,17 +28,25 @@ pub(crate) struct Arrived {
     pub(crate) upgrade: Upgrade,
 }
 
+/// Why an answer does not go down.
+pub(crate) enum Undelivered {
+    /// It may not.
+    Unfit(ProxyError),
+    /// It broke off behind its head, of which nothing has gone down yet: it is as good as none.
+    Broken(Box<(Attempt, Lost)>),
+}
+
 impl Arrived {
     /// Hands the response to a request of `method` on; what is left of its body follows through the connection.
-    pub(crate) fn hand_on(self, exchange: &Exchange, method: &Method) -> Result<Response<ProxyBody>, ProxyError> {
+    pub(crate) fn hand_on(self, exchange: &Exchange, method: &Method) -> Result<Response<ProxyBody>, Undelivered> {
         let Arrived { attempt, answer, now, .. } = self;
-        let Answer { mut upstream, response, .. } = answer;
+        let Answer { mut upstream, response, spare } = answer;
         let status = response.status();
         let (mut head, incoming) = response.into_parts();
         upstream.note_response(&head.headers);
         let (allowed, cleaned) = match inbound::clean(&mut head, method) {
             Ok(clean) => clean,
-            Err(kind) => return Err(failed(attempt, kind)),
+            Err(kind) => return Err(Undelivered::Unfit(failed(attempt, kind))),
         };
         if allowed == ResponseBody::Forbidden && !incoming.is_end_stream() {
             attempt.complete(status, now); // its connection has bytes on it that belong to nobody, and is not kept
@@ -47,7 +56,7 @@ impl Arrived {
         let source = Source { upstream, attempt, status, cleaned };
         let body = match Start::of(source, incoming, connection, now) {
             Start::Whole(bytes) => ProxyBody::whole(bytes),
-            Start::Broken(error) => return Err(error),
+            Start::Broken(error, source) => return Err(broken(*source, error, spare, exchange)),
             Start::Open(relay) => {
                 let length = relay.length();
                 connection.set_relay(relay);
@@ -71,6 +80,13 @@ impl Arrived {
         exchange.connection.set_tunnel(Box::new(tunnel));
         Ok(Response::from_parts(head, ProxyBody::empty()))
     }
+}
+
+#[cold]
+fn broken(source: Source, error: ProxyError, spare: Spare, exchange: &Exchange) -> Undelivered {
+    let Source { upstream, attempt, .. } = source;
+    let request = spare.into_request(upstream, exchange.request_id.as_str());
+    Undelivered::Broken(Box::new((attempt, Lost { error, exposure: Exposure::Sent, request })))
 }
 
 fn failed(attempt: Attempt, kind: FailureKind) -> ProxyError {

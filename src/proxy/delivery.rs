@@ -104,12 +104,11 @@ impl Answer {
     /// closed for it.
     pub(crate) fn into_request(self, errand: &Errand<'_>, now: Moment) -> Option<Box<Request<RequestBody>>> {
         match self.spare {
-            Spare::Nothing => None,
-            Spare::Body(body) => self.upstream.into_sent_head()?.into_request(errand.request_id, body).map(Box::new),
             Spare::Request(request) => {
                 discard(self.upstream, self.response, errand.connection, now);
                 Some(request)
             }
+            spare => spare.into_request(self.upstream, errand.request_id),
         }
     }
 
@@ -128,6 +127,17 @@ fn discard(mut upstream: Box<Upstream>, response: Response<Incoming>, connection
     while let Poll::Ready(Some(Ok(_))) = Pin::new(&mut incoming).poll_frame(&mut nobody) {}
     if incoming.is_end_stream() {
         connection.worker.pools.give(upstream, now);
+    }
+}
+
+impl Spare {
+    /// The request called `request_id` once more, which was sent over `upstream` last; that connection is closed.
+    pub(crate) fn into_request(self, upstream: Box<Upstream>, request_id: &str) -> Option<Box<Request<RequestBody>>> {
+        match self {
+            Spare::Nothing => None,
+            Spare::Body(body) => upstream.into_sent_head()?.into_request(request_id, body).map(Box::new),
+            Spare::Request(request) => Some(request),
+        }
     }
 }
 

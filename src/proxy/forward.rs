@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 
 use crate::error::{FailureKind, ProxyError};
 use crate::lifecycle::clock;
-use crate::proxy::arrived::Arrived;
+use crate::proxy::arrived::{Arrived, Undelivered};
 use crate::proxy::attempt::Attempt;
 use crate::proxy::body::ProxyBody;
 use crate::proxy::delivery::{Answer, Errand, Keep, Lost, Sent, Tell, Way};
@@ -265,7 +265,15 @@ impl Course<'_> {
         let arrived = Arrived { attempt, answer, now, upgrade: self.upgrade };
         match status {
             StatusCode::SWITCHING_PROTOCOLS => Settled::Switches(Box::new(arrived)),
-            _ => Settled::Ends(arrived.hand_on(self.exchange, &self.method)),
+            _ => match arrived.hand_on(self.exchange, &self.method) {
+                Ok(response) => Settled::Ends(Ok(response)),
+                Err(Undelivered::Unfit(error)) => Settled::Ends(Err(error)),
+                Err(Undelivered::Broken(broken)) => {
+                    let (attempt, lost) = *broken;
+                    self.unlist(&attempt);
+                    self.lost(attempt, lost)
+                }
+            },
         }
     }
 

@@ -174,8 +174,8 @@ pub(crate) enum Start {
     Whole(Bytes),
     /// The body goes on.
     Open(Relay),
-    /// It breaks off before its first byte, while the client can still be told.
-    Broken(ProxyError),
+    /// It breaks off before its first byte, while nothing of the answer has gone down.
+    Broken(ProxyError, Box<Source>),
 }
 
 impl Start {
@@ -200,7 +200,7 @@ impl Start {
                 Start::Open(relay)
             }
             // An error comes once: polled again, the body would seem to have ended.
-            Poll::Ready(Some(Err(error))) => Start::Broken(Relay::new(source, incoming).broken(error)),
+            Poll::Ready(Some(Err(error))) => Start::Broken(ProxyError::new(kind_of(&error), error), Box::new(source)),
             Poll::Ready(None) | Poll::Pending => Start::Open(Relay::new(source, incoming)),
         }
     }

@@ -120,6 +120,27 @@ async fn a_refused_connection_costs_no_request_of_any_method() {
     assert!(portway.metrics().await.sum("portway_retries_total", &[("reason", "connect_refused")]) >= 1.0);
 }
 
+/// Nothing of it has gone down, so that it is as good as no answer: RFC 9110 §9.2.2 lets a GET be repeated.
+#[tokio::test]
+async fn an_answer_that_breaks_off_behind_its_head_is_no_answer_to_a_get() {
+    let fleet = Fleet::start(2, "", "retries: { budget: 100% }", |nth, received| match (nth, received.target()) {
+        (0, target) if target.starts_with("/get") => {
+            let head = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n".to_vec();
+            vec![Act::ReadBody, Act::Send(head), Act::Close]
+        }
+        _ => read_and_answer(),
+    })
+    .await;
+    for n in 0..100 {
+        let mut client = fleet.portway.connect().await;
+        client.send(request("GET", &format!("/get{n}"), "")).await;
+        let head = client.head().await;
+        // Where the head came alone it has gone down by the time that the end comes.
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    }
+    assert!(fleet.n_requests() > 100, "it never came with its head: the test tests nothing");
+}
+
 #[tokio::test]
 async fn a_reset_request_goes_to_another_backend_only_if_it_is_idempotent() {
     let fleet = Fleet::start(2, "", "", |nth, _| match nth {

@@ -82,12 +82,13 @@ impl View {
         let connections: u64 = self.status.listeners.iter().map(|listener| listener.connections).sum();
         let held = sum(|service| service.replicas.as_ref().map_or(0, |replicas| replicas.held.into()));
         let second = format!(
-            "{}   {} connections   {} in flight   {} queued   {} held",
+            "{}   {} in flight   {} queued   {} held   {} connection{}",
             status::traffic(traffic),
-            count(connections as f64),
             count(sum(|service| service.in_flight)),
             count(sum(|service| service.queue)),
             count(held),
+            count(connections as f64),
+            if connections == 1 { "" } else { "s" },
         );
         let trouble = match (&self.problem, &self.status.refused_config) {
             (Some(problem), _) => Line::of(Style::Bad, escaped(problem)),

@@ -40,6 +40,12 @@ impl<T: JsonSchema> JsonSchema for Switch<T> {
     }
 }
 
+impl<T: Decode> Decode for Box<T> {
+    fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
+        T::decode(node, decoder).map(Box::new)
+    }
+}
+
 impl Decode for RouteForm {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
         match &node.value {

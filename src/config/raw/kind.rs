@@ -90,6 +90,42 @@ pub enum Balance {}
 /// A part of the request that needs no name.
 pub enum HashWord {}
 
+/// A condition on the labels of a container.
+pub enum Label {}
+
+/// A port of a container.
+pub enum Port {}
+
+/// At which of its addresses a container is reached.
+pub enum AddressFrom {}
+
+/// Where an engine listens.
+pub enum Endpoint {}
+
+/// What a container is made from.
+pub enum Image {}
+
+/// What is mounted into a container.
+pub enum Volume {}
+
+/// A number of bytes with its unit, or `unlimited`.
+pub enum SizeOrUnlimited {}
+
+/// A number of cores, or `unlimited`.
+pub enum Cpus {}
+
+/// When an image is fetched.
+pub enum Pull {}
+
+/// A number with or without a fraction.
+pub enum Number {}
+
+/// Whether browsers see a page while they wait.
+pub enum Page {}
+
+/// A plain HTTP URL.
+pub enum Url {}
+
 impl Kind for Text {
     const EXPECTED: &'static str = "text";
 }
@@ -239,4 +275,65 @@ impl Kind for Balance {
 impl Kind for HashWord {
     const EXPECTED: &'static str = "ip, path, or one of { header }, { cookie }, { query }";
     const WORDS: &'static [&'static str] = &["ip", "path"];
+}
+
+impl Kind for Label {
+    const EXPECTED: &'static str = "a label such as app=orders, or app for any value";
+}
+
+impl Kind for Port {
+    const EXPECTED: &'static str = "a port such as 5000";
+    const JSON: Json = Json::Number;
+}
+
+impl Kind for AddressFrom {
+    const EXPECTED: &'static str = "auto, published or network";
+    const WORDS: &'static [&'static str] = &["auto", "published", "network"];
+}
+
+impl Kind for Endpoint {
+    const EXPECTED: &'static str = "an engine such as unix:///var/run/docker.sock or tcp://10.0.0.7:2375";
+    const PATTERN: &'static str = "^(unix|tcp):|^default$";
+}
+
+impl Kind for Image {
+    const EXPECTED: &'static str = "an image such as acme/thumbs:1.4";
+}
+
+impl Kind for Volume {
+    const EXPECTED: &'static str = "a volume such as data:/var/lib/app or ./files:/srv:ro";
+    const PATTERN: &'static str = ":/";
+}
+
+impl Kind for SizeOrUnlimited {
+    const EXPECTED: &'static str = "a size such as 256MiB, or unlimited";
+    const WORDS: &'static [&'static str] = &["unlimited"];
+    const PATTERN: &'static str = <Size as Kind>::PATTERN;
+}
+
+impl Kind for Cpus {
+    const EXPECTED: &'static str = "a number of cores such as 0.5, or unlimited";
+    const WORDS: &'static [&'static str] = &["unlimited"];
+    const JSON: Json = Json::Decimal;
+}
+
+impl Kind for Pull {
+    const EXPECTED: &'static str = "missing, always or never";
+    const WORDS: &'static [&'static str] = &["missing", "always", "never"];
+}
+
+impl Kind for Number {
+    const EXPECTED: &'static str = "a number";
+    const JSON: Json = Json::Decimal;
+}
+
+impl Kind for Page {
+    const EXPECTED: &'static str = "true or off";
+    const WORDS: &'static [&'static str] = &["off"];
+    const JSON: Json = Json::StringOrBool;
+}
+
+impl Kind for Url {
+    const EXPECTED: &'static str = "a URL such as http://scaler/scale";
+    const PATTERN: &'static str = "^http://";
 }

@@ -6,7 +6,7 @@ use crate::config::decode::{Decode, Decoder, Keys};
 use crate::config::tree::{Node, Value};
 
 /// Keys of a service that later versions bring.
-pub const LATER_SERVICE_KEYS: &[&str] = &["sticky", "autoscale", "docker", "container", "tls", "swarm", "kubernetes"];
+pub const LATER_SERVICE_KEYS: &[&str] = &["sticky", "tls", "kubernetes"];
 /// Keys of a listener that later versions bring.
 pub const LATER_LISTENER_KEYS: &[&str] = &["tls", "proxy_protocol"];
 /// Keys that say where the backends of a service come from. A service has exactly one.
@@ -51,10 +51,15 @@ impl Decode for Service {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
         decoder.mapping(node, "a mapping such as { backends: [\"127.0.0.1:5000\"] }", |keys| {
             keys.later(LATER_SERVICE_KEYS);
+            keys.hints(BELOW_SOURCE);
             report_second_source(keys);
-            Service {
+            let mut service = Service {
                 route: keys.get("route"),
-                backends: keys.get("backends").or_else(|| unreadable_source(keys)),
+                backends: keys.get("backends"),
+                docker: keys.get("docker"),
+                container: keys.get("container"),
+                swarm: keys.get("swarm"),
+                autoscale: keys.get("autoscale"),
                 protocol: keys.get("protocol"),
                 balance: keys.get("balance"),
                 health: keys.get("health"),
@@ -73,15 +78,33 @@ impl Decode for Service {
                 compression: keys.get("compression"),
                 headers: keys.get("headers"),
                 drain: keys.get("drain"),
+            };
+            let is_found = service.docker.is_some() || service.container.is_some() || service.swarm.is_some();
+            if service.backends.is_none() && !is_found {
+                service.backends = unreadable_source(keys);
             }
+            service
         })
     }
 }
 
+/// Keys that people put one level too high.
+const BELOW_SOURCE: &[(&str, &str)] = &[
+    ("image", "it belongs below `container:`"),
+    ("environment", "it belongs below `container:`"),
+    ("volumes", "it belongs below `container:`"),
+    ("command", "it belongs below `container:`"),
+    ("replicas", "it belongs below `container:`; by load, write `autoscale:`"),
+    ("label", "it belongs below `docker:`"),
+    ("port", "it belongs below `container:` or `docker:`; a backend is host:port"),
+    ("hook", "it belongs below `autoscale:`"),
+];
+
 /// What stands for backends that were typed, but wrong, under a wrong name, or in a way of a later version: that was reported, and "no
 /// backends" beside it would mislead.
 fn unreadable_source(keys: &Keys<'_, '_>) -> Option<Vec<Backend>> {
-    let is_there = SOURCES.into_iter().any(|key| keys.has_value(key)) || keys.has_misspelled("backends");
+    let is_meant = |key: &'static str| keys.has_value(key) || keys.has_misspelled(key);
+    let is_there = SOURCES.into_iter().chain(["image", "label"]).any(is_meant);
     is_there.then(|| vec![Backend { address: None, weight: None, zone: None }])
 }
 

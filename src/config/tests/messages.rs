@@ -119,7 +119,7 @@ const SERVICE_CASES: [(&str, &str); 61] = [
     ("listen: \":80\"", "3:5 unknown key `listen` in service `web` (it belongs to the top level of the file)"),
     (
         "frobnicate: 1",
-        "3:5 unknown key `frobnicate` in service `web` (known here: route, backends, protocol, balance, health, ejection, slow_start, retries, hedge, timeout, timeouts, max_in_flight, queue, keepalive, buffer, max_body, cors, compression, headers, drain)",
+        "3:5 unknown key `frobnicate` in service `web` (known here: route, backends, docker, container, swarm, autoscale, protocol, balance, health, ejection, slow_start, retries, hedge, timeout, timeouts, max_in_flight, queue, keepalive, buffer, max_body, cors, compression, headers, drain)",
     ),
     ("backends: []", "2:3 service `web` has no backends (add, for example, backends: [\"127.0.0.1:5000\"])"),
     ("backends: { address: a }", "3:26 \"a\" has no port (write it as a:5000)"),

@@ -110,6 +110,23 @@ impl Check<'_> {
         NonZeroU32::new(self.count(field, default, 1..=u32::MAX)).unwrap_or(NonZeroU32::MIN)
     }
 
+    /// A number above zero, with or without a fraction.
+    pub(crate) fn decimal(&mut self, field: &Option<Scalar<kind::Number>>, default: f64) -> f64 {
+        /// Beyond this, neighbouring numbers are no longer told apart by their fractions.
+        const MAX: f64 = 1e9;
+        let Some(scalar) = field else { return default };
+        let text = scalar.value();
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+        let message = match text.parse::<f64>().ok().filter(|_| is_plain) {
+            Some(number) if number > 0.0 && number <= MAX => return number,
+            Some(number) if number > MAX => format!("\"{}\" is more than {MAX}", scalar.shown()),
+            Some(_) => format!("\"{}\" is not more than 0", scalar.shown()),
+            None => format!("\"{}\" is not a number", scalar.shown()),
+        };
+        self.error(scalar.span(), message, format!("write a number such as {default}"));
+        default
+    }
+
     /// A cap: a whole number of at least 1, or `unlimited`, which is also what leaving it out means.
     pub(crate) fn cap(&mut self, field: &Option<Scalar<kind::Cap>>) -> Option<NonZeroU32> {
         let scalar = field.as_ref().filter(|scalar| scalar.value() != "unlimited")?;

@@ -6,7 +6,7 @@ use crate::config::scalar::Scalar;
 
 /// Fills what a service leaves out from `defaults`.
 ///
-/// `timeouts`, `queue`, `keepalive`, `buffer`, `health`, `ejection` and `retries` are filled key by key: each of their
+/// `timeouts`, `queue`, `keepalive`, `buffer`, `health`, `ejection`, `retries` and `autoscale` are filled key by key: each of their
 /// keys stands alone. What only makes sense as a whole (`balance`, `hedge`, `cors`, `compression`, `headers`, and inside
 /// of `retries` its `budget` and `backoff`) is taken as a whole.
 pub(crate) fn inherit(service: &mut raw::Service, from: &raw::Service) {
@@ -24,6 +24,7 @@ pub(crate) fn inherit(service: &mut raw::Service, from: &raw::Service) {
     or(&mut service.compression, &from.compression);
     or(&mut service.headers, &from.headers);
     or(&mut service.drain, &from.drain);
+    inherit_autoscale(service, from.autoscale.as_ref());
     if let Some(from) = &from.timeouts {
         let timeouts = service.timeouts.get_or_insert_default();
         or(&mut timeouts.connect, &from.connect);
@@ -114,4 +115,47 @@ fn retries(own: &mut raw::Retries, from: &raw::Retries) {
     or(&mut own.budget, &from.budget);
     or(&mut own.backoff, &from.backoff);
     or(&mut own.other_backend, &from.other_backend);
+}
+
+/// A service is autoscaled because of `defaults` alone if Portway can do that by itself, and nothing else was said: its
+/// containers have no fixed number, and `defaults` say how many there may be at most. Others have to ask for it.
+fn inherit_autoscale(service: &mut raw::Service, from: Option<&Switch<Box<raw::Autoscale>>>) {
+    let Some(Switch::On(from)) = from else { return };
+    let is_own = service.container.is_some() || service.swarm.is_some();
+    let is_fixed = service.container.as_ref().is_some_and(|container| container.replicas.is_some());
+    if service.autoscale.is_none() && is_own && !is_fixed && from.place.has_max {
+        let place = raw::Place { has_max: false, ..from.place };
+        service.autoscale = Some(Switch::On(Box::new(raw::Autoscale { place, ..raw::Autoscale::default() })));
+    }
+    let Some(Switch::On(own)) = &mut service.autoscale else { return };
+    autoscale(own, from);
+    // Where Portway changes the number itself, a hook of `defaults` is for the others.
+    if !is_own {
+        own.place.has_hook |= from.place.has_hook;
+        or(&mut own.hook, &from.hook);
+    }
+}
+
+/// A service that names its target does not take another one.
+fn autoscale(own: &mut raw::Autoscale, from: &raw::Autoscale) {
+    let has_target = own.target_in_flight.is_some() || own.target_rps.is_some() || own.target_latency.is_some();
+    if !has_target {
+        or(&mut own.target_in_flight, &from.target_in_flight);
+        or(&mut own.target_rps, &from.target_rps);
+        or(&mut own.target_latency, &from.target_latency);
+    }
+    own.place.has_max |= from.place.has_max;
+    or(&mut own.min, &from.min);
+    or(&mut own.max, &from.max);
+    or(&mut own.stable, &from.stable);
+    or(&mut own.panic, &from.panic);
+    or(&mut own.up_at_once, &from.up_at_once);
+    or(&mut own.down_at_once, &from.down_at_once);
+    or(&mut own.idle, &from.idle);
+    if let Some(from) = &from.hold {
+        let hold = own.hold.get_or_insert_default();
+        or(&mut hold.timeout, &from.timeout);
+        or(&mut hold.max, &from.max);
+        or(&mut hold.page, &from.page);
+    }
 }

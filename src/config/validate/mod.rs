@@ -15,9 +15,13 @@ use super::scalar::Scalar;
 use super::{checked, defaults};
 
 mod address;
+mod autoscale;
 mod backends;
 mod check;
+mod command;
+mod containers;
 mod filters;
+mod image;
 mod inherit;
 mod listeners;
 mod path;
@@ -25,6 +29,7 @@ mod resilience;
 mod routes;
 mod services;
 
+pub(crate) use command::{below, is_relative, words};
 pub(crate) use inherit::inherit;
 pub(crate) use routes::split_short;
 

@@ -5,8 +5,10 @@ use std::collections::HashMap;
 
 use super::check::{Check, Zero};
 use super::inherit::inherit;
-use super::{backends, filters, listeners, resilience, routes};
-use crate::config::checked::{Balance, Buffer, HashKey, KeepAlive, Queue, Route, Service, Source, Timeouts};
+use super::{autoscale, backends, containers, filters, listeners, resilience, routes};
+use crate::config::checked::{
+    Autoscale, BackendAddress, Balance, Buffer, HashKey, KeepAlive, Queue, Route, Service, Source, Timeouts,
+};
 use crate::config::decode::Name;
 use crate::config::defaults;
 use crate::config::raw;
@@ -32,9 +34,16 @@ fn reject_in_defaults(defaults: &raw::Service, check: &mut Check<'_>) {
         raw::RouteForm::Short(scalar) => Some(scalar.span()),
         raw::RouteForm::Long(route) => route.path.as_ref().map(|path| path.span()),
     });
-    for (key, is_there, span) in
-        [("route", defaults.route.is_some(), route), ("backends", defaults.backends.is_some(), backends)]
-    {
+    let docker = defaults.docker.as_ref().and_then(|docker| docker.at);
+    let container = defaults.container.as_ref().and_then(|container| container.at);
+    let swarm = defaults.swarm.as_ref().and_then(|swarm| swarm.at);
+    for (key, is_there, span) in [
+        ("route", defaults.route.is_some(), route),
+        ("backends", defaults.backends.is_some(), backends),
+        ("docker", docker.is_some(), docker),
+        ("container", container.is_some(), container),
+        ("swarm", swarm.is_some(), swarm),
+    ] {
         if is_there {
             let message = format!("`{key}` cannot stand in `defaults`: no two services share one");
             check.error(span.unwrap_or(Span::NONE), message, "write it in each service");
@@ -80,13 +89,14 @@ fn service(
     inherit(&mut raw, defaults);
     let routes = routes_of(named, &raw, seen, check);
     let source = source(named, &raw, check);
+    let autoscale = autoscale(named, &raw, check);
     listeners::protocol(&raw.protocol, check);
     let service = Service {
         name: name?,
         health: resilience::health(raw.health.as_ref(), &routes, check),
         routes,
         source,
-        autoscale: None,
+        autoscale,
         balance: balance(raw.balance.as_ref(), check),
         timeout: check.duration(&raw.timeout, defaults::TIMEOUT, Zero::Rejected),
         timeouts: timeouts(raw.timeouts.unwrap_or_default(), check),
@@ -129,21 +139,59 @@ fn routes_of(
     placed.into_iter().map(|(route, _)| route).collect()
 }
 
+/// Where the backends come from. What cannot be told was reported, and is no backends.
 fn source(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>) -> Source {
+    warn_of_unused_source(named, raw, check);
+    let found = match (&raw.docker, &raw.container, &raw.swarm) {
+        (Some(docker), ..) => containers::docker(docker, check).map(Source::Docker),
+        (_, Some(container), _) => containers::container(container, check).map(Box::new).map(Source::Container),
+        (.., Some(swarm)) => containers::swarm(swarm, check).map(Source::Swarm),
+        (None, None, None) => return Source::Backends(declared(named, raw, check)),
+    };
+    found.unwrap_or_else(|| Source::Backends(Vec::new()))
+}
+
+fn declared(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>) -> Vec<BackendAddress> {
     let typed = raw.backends.as_deref().unwrap_or_default();
-    let routes = raw.route.as_deref().unwrap_or_default();
-    let is_redirect = |form: &raw::RouteForm| matches!(form, raw::RouteForm::Long(route) if route.redirect.is_some());
-    let only_redirects = !routes.is_empty() && routes.iter().all(is_redirect);
-    let backends = backends::backends(typed, check);
-    if typed.is_empty() && !only_redirects {
+    if typed.is_empty() && !only_redirects(raw) {
         let message = format!("service `{}` has no backends", named.name);
         check.error(named.span, message, "add, for example, backends: [\"127.0.0.1:5000\"]");
     }
-    if only_redirects && let Some(address) = typed.first().and_then(|backend| backend.address.as_ref()) {
-        let message = format!("the backends of `{}` are never used: each of its routes is a redirect", named.name);
-        check.report.warning(address.span(), message, "remove them");
+    backends::backends(typed, check)
+}
+
+/// Whether no request of it ever goes to a backend.
+fn only_redirects(raw: &raw::Service) -> bool {
+    let routes = raw.route.as_deref().unwrap_or_default();
+    let is_redirect = |form: &raw::RouteForm| matches!(form, raw::RouteForm::Long(route) if route.redirect.is_some());
+    !routes.is_empty() && routes.iter().all(is_redirect)
+}
+
+fn warn_of_unused_source(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>) {
+    if !only_redirects(raw) {
+        return;
     }
-    Source::Backends(backends)
+    let backends = raw.backends.as_ref().and_then(|typed| typed.first()?.address.as_ref()).map(|a| a.span());
+    let found = raw.docker.as_ref().and_then(|docker| docker.at);
+    let run = raw.container.as_ref().and_then(|container| container.at);
+    let tasks = raw.swarm.as_ref().and_then(|swarm| swarm.at);
+    for (noun, at) in [("backends", backends), ("containers", found), ("containers", run), ("tasks", tasks)] {
+        if let Some(at) = at {
+            let message = format!("the {noun} of `{}` are never used: each of its routes is a redirect", named.name);
+            check.report.warning(at, message, "remove them");
+        }
+    }
+}
+
+fn autoscale(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>) -> Option<Autoscale> {
+    let found = [raw.docker.is_some(), raw.container.is_some(), raw.swarm.is_some()];
+    let has_source = raw.backends.is_some() || found.contains(&true);
+    if let (Some(raw::Switch::On(typed)), true, false) = (&raw.autoscale, only_redirects(raw), has_source) {
+        let message = format!("there is nothing to scale in `{}`: each of its routes is a redirect", named.name);
+        check.report.warning(typed.place.at.unwrap_or(Span::NONE), message, "remove it");
+        return None;
+    }
+    autoscale::autoscale(&autoscale::Around { name: &named.name, raw }, check)
 }
 
 /// Silent about a queue of the default size: that changes nothing, and `config show --defaults` writes it.

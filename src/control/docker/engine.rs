@@ -121,7 +121,6 @@ impl Engine {
     }
 
     /// What happens to containers from now on; ends when the engine does. Nothing is asked before it is first polled.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the watcher listens, and comes next"))]
     pub(super) fn events(&self) -> impl Stream<Item = Result<Option<Event>, EngineError>> + Send + Unpin + use<> {
         let docker = match self.docker() {
             Ok(docker) => docker,

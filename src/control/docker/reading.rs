@@ -124,8 +124,9 @@ pub(super) fn event(message: EventMessage) -> Option<Event> {
         return None;
     }
     let what = match action.as_str() {
-        "create" | "rename" | "update" => What::Changed,
-        "start" | "restart" => What::Started,
+        // A `restart` follows the `die` and the `start` that it is made of.
+        "create" | "rename" | "update" | "restart" => What::Changed,
+        "start" => What::Started,
         "kill" => What::Signalled(attributes.get("signal").and_then(|text| signal_number(text))),
         "stop" => What::Stopped,
         "pause" => What::Paused,

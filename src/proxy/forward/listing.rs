@@ -43,6 +43,16 @@ pub(super) enum Followed {
 }
 
 impl Course<'_> {
+    /// What was listed of this attempt as its end was not.
+    #[cold]
+    pub(super) fn unlist(&mut self, attempt: &Attempt) {
+        let list = &mut self.exchange.attempt_list;
+        let is_its = |record: &mut AttemptRecord| Arc::ptr_eq(&record.backend, &attempt.backend().name);
+        if let Some(AttemptRecord { because, pause, skipped, .. }) = list.pop_if(is_its) {
+            self.trail.occasion = Occasion { because, pause, skipped };
+        }
+    }
+
     /// Notes an attempt for the log, if somebody wants to read of it: always where there is more than one.
     pub(super) fn list(&mut self, attempt: &Attempt, outcome: Outcome, now: Moment, followed: Followed) {
         let exchange = &mut *self.exchange;

@@ -113,6 +113,8 @@ async fn mid_response(stage: &mut Stage) {
             stage.fleet[idx].tell(&format!("mode {death}"));
             stage.rest(Duration::from_millis(300), Duration::from_secs(1)).await;
             stage.fleet[idx].tell("mode ok");
+            // A death takes 5 ms: without a pause a request could meet two of them, and only its first is forgiven.
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for death in DEATHS {
             for method in [Method::Get, Method::Post] {

@@ -115,11 +115,28 @@ impl Origin {
         Self::start(move |_| vec![Act::ReadBody, Act::Send(response(200, &[], body))]).await
     }
 
+    /// Begins to listen where nobody has listened so far.
+    pub(crate) async fn at(
+        address: SocketAddr,
+        script: impl Fn(&Received) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.expect("nobody else listens there");
+        Self::listen(listener, script, None)
+    }
+
     async fn begin(
         script: impl Fn(&Received) -> Vec<Act> + Send + Sync + 'static,
         idle_close: Option<Duration>,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        Self::listen(listener, script, idle_close)
+    }
+
+    fn listen(
+        listener: TcpListener,
+        script: impl Fn(&Received) -> Vec<Act> + Send + Sync + 'static,
+        idle_close: Option<Duration>,
+    ) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
         let shared = Arc::new(Shared {
             script: Box::new(script),

@@ -29,7 +29,7 @@ const LARGE: Size = Size { columns: 200, rows: 60 };
 fn a_frame_shows_totals_services_containers_and_events() {
     let expected = "\
 portway 0.1.0   ready   up 3 d 4 h   generation 42   2 workers   127.0.0.1:9900
-1.2 k req/s   p50 4 ms   p99 31 ms   errors 0.02 %   318 connections   32 in flight   2 queued   0 held
+1.2 k req/s   p50 4 ms   p99 31 ms   errors 0.02 %   32 in flight   2 queued   0 held   318 connections
 
   SERVICE  BACKENDS                         REQ/S  P50   P99    IN FLIGHT  QUEUE  ERRORS  HELD  REPLICAS
   shop     2/2 ready                        812    3 ms  22 ms  9          0      0 %     0     –
