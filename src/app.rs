@@ -3,6 +3,7 @@
 //! It is the only module that knows all others; it decides nothing about requests.
 
 mod by_hand;
+mod containers;
 mod doors;
 mod edges;
 mod listeners;
@@ -43,6 +44,7 @@ use crate::runtime::store::Store;
 use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
+use containers::Containers;
 use doors::AdminDoor;
 use edges::Edges;
 use listeners::Listeners;
@@ -100,6 +102,7 @@ pub struct App {
     door: Arc<AdminDoor>,
     trigger: Trigger,
     readiness: Readiness,
+    containers: Containers,
     setup: About,
     workers: Vec<JoinHandle<io::Result<()>>>,
 }
@@ -157,11 +160,13 @@ impl App {
             let worker = Worker::new(worker_idx, &shared, log.writer());
             workers.push(spawn_worker(worker_idx, worker, intake, trigger.hold())?);
         }
+        let events = Arc::new(Events::new());
         Ok(Self {
+            containers: Containers::new(&events, file.as_deref()),
             store,
             registry,
             metrics,
-            events: Arc::new(Events::new()),
+            events,
             findings: Arc::default(),
             sentences: Arc::default(),
             log: Arc::new(log),
@@ -236,6 +241,7 @@ impl App {
         // Before the names are resolved: addresses need not wait for them, and a name is probed as soon as it has one.
         let prober = Prober::new(self.metrics.clone(), self.events.clone(), self.findings.clone());
         tasks.spawn(prober.run(self.store.clone()));
+        tasks.spawn(self.discovery().run(self.store.clone()));
         let mut resolver = Resolver::new(self.registry.clone(), self.metrics.clone());
         resolver.round(&self.store).await;
         drop(names);

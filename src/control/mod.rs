@@ -3,6 +3,7 @@
 
 pub mod by_hand;
 pub mod cold_starts;
+pub mod discovery;
 pub mod docker;
 pub mod health;
 pub mod history;

@@ -201,6 +201,9 @@ impl Errand<'_> {
         if opened.is_err() {
             // Its name may have moved to another address.
             self.connection.worker.store.want_resolution();
+        } else if attempt.backend().instance.is_some() && attempt.backend().is_retired() {
+            // The container left while it was dialled: its address may be another one's by now. Nothing was sent.
+            opened = Err(FailureKind::ConnectRefused.into());
         }
         (opened, clock::now().since(began))
     }

@@ -49,6 +49,14 @@ impl Leaving {
         self.gone.load().iter().filter(|gone| gone.backend.strong_count() > 0).cloned().collect()
     }
 
+    /// How many backends of `service` left and still serve requests.
+    pub fn busy(&self, service: &ServiceName) -> u32 {
+        let gone = self.gone.load();
+        let open = gone.iter().filter_map(|gone| gone.backend.upgrade());
+        let n_busy = open.filter(|backend| backend.service == *service && backend.in_flight() > 0).count();
+        u32::try_from(n_busy).unwrap_or(u32::MAX)
+    }
+
     /// The backends at which whatever is open now has had its time.
     pub fn overdue(&self, now: Moment) -> Vec<BackendId> {
         // Allocates nothing while there is none.

@@ -46,10 +46,10 @@ impl Members {
         members
     }
 
-    /// Those that discovery has found.
+    /// Those that discovery has found: a probe of each has passed, so that `initial: down` asks for none.
     fn found(declared: &checked::Service, registry: &Registry) -> Self {
         let found = registry.found(&declared.name).into_iter();
-        let backend = |place| registry.backend_from(&declared.name, place, |new| begin(new, declared));
+        let backend = |place| registry.backend_from(&declared.name, place, |_| ());
         Self { backends: found.map(|place| (backend(place), Weight::ONE)).collect(), unresolved: Vec::new() }
     }
 
