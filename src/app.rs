@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use crate::admin::{self, Resources};
 use crate::config::checked::{Accept, Config};
+use crate::control::autoscale::Autoscaler;
 use crate::control::by_hand::ByHand;
 use crate::control::cold_starts;
 use crate::control::health::Prober;
@@ -249,6 +250,7 @@ impl App {
         let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
         tasks.spawn(outliers.telling(self.sentences.clone()).run(self.store.clone()));
         tasks.spawn(cold_starts::run(self.store.clone(), self.events.clone()));
+        tasks.spawn(Autoscaler::new(self.registry.clone(), self.events.clone()).run(self.store.clone()));
         tasks.spawn(reloads.run());
         tasks.spawn(pulse::run(self.store.clone()));
         tasks.spawn(replica_gauges::run(self.store.clone(), self.metrics.clone()));

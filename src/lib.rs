@@ -22,7 +22,8 @@
 //!                      ▼
 //!                    proxy::forward      the core: one request, attempts until one answers
 //!                      │   proxy::outbound    hop-by-hop fields gone, forwarding fields ours, body read ahead
-//!                      │   proxy::place       balance (pure): candidates → choice; runtime::queue if all are at their limit
+//!                      │   proxy::place       balance (pure): candidates → choice; runtime::queue if all are at their limit,
+//!                      │                      or if there is none and runtime::scale is to bring one
 //!                      │   proxy::delivery    a connection of proxy::pool or a new one, the request over it, the head back
 //!                      │   proxy::retry       (pure) what came → give up or try again; runtime::budget has to agree
 //!                      ▼
@@ -66,7 +67,8 @@
 //!
 //! Each names the test that holds it.
 //!
-//! 1. A request sees one snapshot: its route is matched under one `load()`, and only an `Arc` of the route travels on.
+//! 1. A request sees one snapshot: its route is matched under one `load()`, and only an `Arc` of the route travels on. One
+//!    that was held for a first replica goes on under what its service is by then, as a whole.
 //!    *`architecture::a_request_loads_the_snapshot_once`*
 //! 2. The data plane takes no lock that requests share, never parses configuration, and logs nothing above `debug` per
 //!    request; the access log is the exception. *`architecture::the_data_plane_takes_no_lock_that_requests_share`*,

@@ -28,7 +28,7 @@ pub enum ScaleTo {
 }
 
 /// What became of it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scaled {
     /// Whose replicas.
     pub service: String,

@@ -44,6 +44,10 @@ pub struct ReloadAnswer {
     /// Keys that were changed and take effect at the next start only.
     #[serde(default)]
     pub needs_restart: Vec<String>,
+    /// Services whose replicas are being replaced from here on. It may fail: `portway_config_last_reload_success` and the
+    /// service's status say so then.
+    #[serde(default)]
+    pub replacing: Vec<String>,
     /// As `check --json` prints them: mistakes, or warnings of what was applied.
     #[serde(default)]
     pub diagnostics: Value,

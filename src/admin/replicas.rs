@@ -1,9 +1,11 @@
 //! Where the backends of a service come from, and how many there should be: the part of its status about containers.
-//! Promises that fields are added, never renamed or removed. It computes nothing: the source of the status fills it in.
+//! Promises that fields are added, never renamed or removed. It counts nothing: the source of the status fills it in.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::config::checked::Source;
 
 /// Where backends come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,6 +14,25 @@ pub struct SourceStatus {
     pub kind: SourceKind,
     /// What tells them from others, for people: `label app=orders`, `image acme/thumbs:1.4`. Empty for addresses.
     pub description: String,
+}
+
+impl SourceStatus {
+    /// What the configuration says, as people would.
+    pub fn of(source: &Source) -> Self {
+        let (kind, description) = match source {
+            Source::Backends(_) => (SourceKind::Backends, String::new()),
+            Source::Docker(docker) => {
+                let label = match &docker.label.value {
+                    Some(value) => format!("label {}={value}", docker.label.key),
+                    None => format!("label {}", docker.label.key),
+                };
+                (SourceKind::Docker, label)
+            }
+            Source::Container(container) => (SourceKind::Container, format!("image {}", container.template.image)),
+            Source::Swarm(swarm) => (SourceKind::Swarm, format!("Swarm service {}", swarm.service)),
+        };
+        Self { kind, description }
+    }
 }
 
 /// The key under which the configuration names the source of backends.
@@ -50,7 +71,7 @@ pub struct ContainerName {
 }
 
 /// How many replicas a service should have, has, and waits for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaStatus {
     /// So many there should be.
     pub desired: u32,
@@ -70,6 +91,9 @@ pub struct ReplicaStatus {
     pub pinned: Option<u32>,
     /// What changed `desired` last, and why.
     pub last_decision: Option<LastDecision>,
+    /// How long requests waited for the last first replica.
+    #[serde(default)]
+    pub last_cold_start_ms: Option<f64>,
     /// What keeps replicas from starting, until one starts.
     pub failure: Option<ReplicaFailure>,
 }
@@ -98,4 +122,23 @@ pub struct ReplicaFailure {
     pub times: u32,
     /// What failed, and the container's last words.
     pub words: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::checked::{AddressFrom, DockerSource, LabelMatch, Reach};
+
+    #[test]
+    fn a_source_is_described_as_people_would() {
+        let docker = DockerSource {
+            label: LabelMatch { key: "app".to_owned(), value: Some("orders".to_owned()) },
+            port: std::num::NonZeroU16::MIN,
+            reach: Reach { address: AddressFrom::Auto, network: None },
+            endpoints: vec![],
+        };
+        let told = SourceStatus::of(&Source::Docker(docker));
+        assert_eq!((told.kind, told.description.as_str()), (SourceKind::Docker, "label app=orders"));
+        assert_eq!(SourceStatus::of(&Source::Backends(vec![])), SourceStatus::default());
+    }
 }

@@ -109,6 +109,7 @@ pub(crate) fn sample_scaled() -> ServiceStatus {
         max: 10,
         pinned: None,
         last_decision: Some(LastDecision { at, age_s: 12, from: 1, to: 2, because }),
+        last_cold_start_ms: Some(840.0),
         failure: None,
     };
     ServiceStatus {
@@ -142,6 +143,7 @@ fn sample_answer(generation: u64) -> Answering {
         changes: Default::default(),
         took_ms: 1.0,
         needs_restart: Vec::new(),
+        replacing: Vec::new(),
         diagnostics: Value::Null,
         text: String::new(),
     };

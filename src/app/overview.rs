@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admin::{
-    BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,
-    Traffic,
+    BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, SourceStatus, Status,
+    StatusSource, Traffic,
 };
 use crate::app::App;
 use crate::app::listeners::Listeners;
@@ -112,7 +112,7 @@ impl Overview {
         ServiceStatus {
             name: service.name.to_string(),
             routes: declared.routes.iter().map(|route| route.display.clone()).collect(),
-            source: replicas::source(&declared.source),
+            source: SourceStatus::of(&declared.source),
             replicas: replicas::of(declared, service, now),
             traffic: recent.traffic(counted.as_ref()),
             in_flight: set.members.iter().map(|member| u64::from(member.backend.in_flight())).sum(),

@@ -72,6 +72,7 @@ fn nothing(status: u16, result: ReloadResult) -> ReloadAnswer {
         changes: Default::default(),
         took_ms: 0.0,
         needs_restart: Vec::new(),
+        replacing: Vec::new(),
         diagnostics: Value::Array(Vec::new()),
         text: String::new(),
     }
@@ -84,9 +85,15 @@ fn applied(change: Change) -> ReloadAnswer {
         Origin::File => format!("applied generation {generation} in {took_ms:.0} ms"),
         Origin::Rollback(to) => format!("returned to generation {to}, as generation {generation}, in {took_ms:.0} ms"),
     };
+    let replacing = change.replacing;
+    let message = match &replacing[..] {
+        [] => message,
+        names => format!("{message}; replacing the replicas of {}: `portway status` shows how it goes", names.join(", ")),
+    };
     ReloadAnswer {
         generation,
         message,
+        replacing,
         changes: change.diff,
         took_ms,
         needs_restart: change.needs_restart.into_iter().map(str::to_owned).collect(),

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use http::request::Parts;
 
 use super::ExplainArgs;
-use crate::admin::{BackendState, BackendStatus, Status};
+use super::status::replicas;
+use crate::admin::{BackendState, BackendStatus, ServiceStatus, SourceKind, SourceStatus, Status};
 use crate::config::checked::{Config, Filters, Retries, Rewrite, Route, RouteAction, Service};
 use crate::config::quantity::spell_duration;
 use crate::error::FailureKind;
@@ -238,7 +239,7 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
     let found = running.and_then(|(status, address)| {
         let same_name = |candidate: &&crate::admin::ServiceStatus| candidate.name == service.name.as_str();
         match status.services.iter().find(same_name) {
-            Some(found) => Ok((found.backends.clone(), address)),
+            Some(found) => Ok((found.clone(), address)),
             None => Err(format!(
                 "the instance at {address} has no service `{}`: it runs another configuration",
                 service.name
@@ -246,18 +247,26 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
         }
     });
     match found {
-        Ok((backends, address)) => {
+        Ok((found, address)) => {
+            let backends = &found.backends;
             let candidates = backends.iter().filter(|backend| is_candidate(backend)).count();
             let mark = if candidates == 1 { "← would be picked" } else { "← may be picked" };
             let rows: Vec<[String; 5]> = backends.iter().map(|backend| live(backend, mark)).collect();
-            block(&rows) + &nobody_sound(&backends) + &format!("           (as the instance at {address} has them)\n")
+            let verdict =
+                if backends.is_empty() { nobody(service, &found) } else { block(&rows) + &nobody_sound(backends) };
+            verdict + &format!("           (as the instance at {address} has them)\n")
         }
         Err(reason) => {
             let configured = service.source.declared();
             let weight = |weight: u32| if weight == 1 { String::new() } else { format!("weight {weight}") };
             let rows: Vec<[String; 2]> =
                 configured.iter().map(|entry| [entry.address.to_string(), weight(entry.weight.get())]).collect();
-            block(&rows) + &format!("           (as configured; {reason})\n")
+            let source = SourceStatus::of(&service.source);
+            let rows = match source.kind {
+                SourceKind::Backends => block(&rows),
+                kind => format!("backends   {kind}: {}\n", source.description),
+            };
+            rows + &format!("           (as configured; {reason})\n")
         }
     }
 }
@@ -277,6 +286,18 @@ fn live(backend: &BackendStatus, mark: &str) -> [String; 5] {
         (true, false) => format!("{mark}: {because}"),
     };
     [backend.address.clone(), backend.state.to_string(), in_flight, latency, verdict]
+}
+
+/// What happens to a request while there is no backend at all.
+fn nobody(service: &Service, found: &ServiceStatus) -> String {
+    let what = match &service.autoscale {
+        Some(autoscale) => {
+            let limit = spell_duration(autoscale.hold.timeout);
+            format!("the request waits for the first replica, {limit} at most")
+        }
+        None => "the answer is 503 no_healthy_backend".to_owned(),
+    };
+    format!("backends   {}: {what}\n", replicas::backends(found))
 }
 
 /// What happens to a request while nothing speaks for any backend.
@@ -436,6 +457,22 @@ refused    400 bad_request
         let answer =
             explain(&loaded.config, ask(), || Ok((Status { services: vec![], ..status.clone() }, here.clone())));
         assert!(answer.text.contains("has no service `shop`"), "{}", answer.text);
+    }
+
+    #[test]
+    fn a_service_without_a_backend_says_whether_the_request_waits_for_one() {
+        let mut config = load::parse(YAML, "portway.yaml", &ProcessEnvironment).unwrap().config;
+        let explained = |config: &Config| {
+            let mut status = sample_status(ProcessState::Ready);
+            status.services[0] = ServiceStatus { name: "shop".to_owned(), ..crate::admin::tests::sample_cold() };
+            let parts = request::parts("GET", "http://shop.example.com/", &[]).unwrap();
+            explain(config, parts, || Ok((status, "here".to_owned()))).text
+        };
+        let text = explained(&config);
+        assert!(text.contains("backends   cold: the answer is 503 no_healthy_backend\n"), "{text}");
+        config.services[0].autoscale = Some(crate::runtime::replicas::tests::up_to_ten());
+        let text = explained(&config);
+        assert!(text.contains("backends   cold: the request waits for the first replica, 1m at most\n"), "{text}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::config::checked::Service as Declared;
 use crate::lifecycle::clock;
+use crate::runtime::backend::{Backend, Instance};
 use crate::runtime::registry::Registry;
 use crate::runtime::service::Service;
 use crate::runtime::snapshot::Snapshot;
@@ -119,7 +120,7 @@ impl<S> ByHand<S> {
         let (declared, service) = Self::declared(&snapshot, service)?;
         let addresses = self.addresses(declared, service, backend);
         if addresses.is_empty() {
-            let known = service.members().members.iter().map(|member| member.backend.name.to_string()).collect();
+            let known = service.members().members.iter().map(|member| called(&member.backend)).collect();
             return Err(Unknown::Backend { service: service.name.clone(), asked: backend.to_owned(), known });
         }
         Ok(Named { service: service.clone(), addresses })
@@ -130,17 +131,36 @@ impl<S> ByHand<S> {
         found.ok_or_else(|| Unknown::Service { asked: name.to_owned(), known: names(snapshot) })
     }
 
-    /// By address, or as the configuration names it. An address that is absent at the moment counts if it was drained.
+    /// By address, as the configuration names it, or by container: its name or its id, whole or as `docker ps` shows it.
+    /// An address that is absent at the moment counts if it was drained.
     fn addresses(&self, declared: &Declared, service: &Service, backend: &str) -> Vec<SocketAddr> {
         if let Ok(address) = backend.parse::<SocketAddr>() {
             let is_member = service.members().members.iter().any(|member| member.backend.address == address);
             let is_known = is_member || self.registry.is_drained(&service.name, address);
             return if is_known { vec![address] } else { vec![] };
         }
+        let is_container =
+            |found: &Backend| found.instance.as_ref().is_some_and(|instance| is_named(instance, backend));
+        let set = service.members();
+        if let Some(member) = set.members.iter().find(|member| is_container(&member.backend)) {
+            return vec![member.backend.address];
+        }
         let entries = declared.source.declared();
         let entry = entries.iter().find(|entry| entry.address.to_string() == backend);
         entry.map_or_else(Vec::new, |entry| self.registry.addresses(&entry.address))
     }
+}
+
+/// Digits of a container's id that tell it from others.
+const ID_CHARS_MIN: usize = 12;
+
+fn is_named(instance: &Instance, asked: &str) -> bool {
+    *instance.name == *asked || (asked.len() >= ID_CHARS_MIN && instance.id.starts_with(asked))
+}
+
+/// As people call it.
+fn called(backend: &Backend) -> String {
+    backend.instance.as_ref().map_or(&backend.name, |instance| &instance.name).to_string()
 }
 
 fn names<S>(snapshot: &Snapshot<S>) -> Vec<String> {
@@ -156,7 +176,7 @@ mod tests {
     use crate::config::checked;
     use crate::config::expand::ProcessEnvironment;
     use crate::config::load;
-    use crate::runtime::backend::Backend;
+    use crate::runtime::backend::Located;
     use crate::runtime::snapshot::Build;
     use crate::telemetry::metrics::Metrics;
     use crate::units::HostPort;
@@ -257,6 +277,24 @@ mod tests {
         stage.reload("web: { timeout: 9s, backends: [\"flask:80\"] }");
         assert_eq!(stage.hands.drain("web", "flask:80").unwrap().addresses.len(), 2);
         assert!(stage.backends(0).iter().all(|backend| backend.standing.has(Reason::Drained)));
+    }
+
+    #[test]
+    fn a_container_is_called_by_its_name_or_its_id() {
+        let stage = Stage::new(TWO);
+        let service = stage.hands.store.load().services[0].clone();
+        let id: Arc<str> = "3f2a9c0d1e4b".repeat(5).into();
+        let instance = Instance { id: id.clone(), name: "shop-1".into() };
+        let place = Located { address: "10.0.0.9:80".parse().unwrap(), instance: Some(instance) };
+        let backend = stage.hands.registry.backend_from(&service.name, place, |_| ());
+        service.set_members(vec![(backend.clone(), crate::units::Weight::ONE)], vec![]);
+        for asked in ["shop-1", &id[..12], &id] {
+            assert_eq!(stage.hands.drain("web", asked).unwrap().addresses, [backend.address]);
+        }
+        assert!(backend.standing.has(Reason::Drained));
+        let error = stage.hands.drain("web", "shop-2").unwrap_err().to_string();
+        assert_eq!(error, "service `web` has no backend `shop-2`; did you mean `shop-1`?");
+        assert!(stage.hands.drain("web", &id[..11]).is_err(), "too short to be sure");
     }
 
     #[test]

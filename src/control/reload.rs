@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::checked::{self, Config};
+use crate::config::checked::{self, Config, Source};
 use crate::config::diagnostic::Diagnostics;
 use crate::config::diff::Diff;
 use crate::config::expand::ProcessEnvironment;
@@ -97,6 +97,8 @@ pub struct Change {
     pub needs_restart: Vec<&'static str>,
     /// What is odd about it.
     pub warnings: Arc<Diagnostics>,
+    /// Services whose replicas are made from something else now: they are replaced from here on, which may fail.
+    pub replacing: Vec<String>,
 }
 
 /// Why nothing changed.
@@ -284,6 +286,19 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         let (origin, warnings) = (Origin::Rollback(generation), Arc::default());
         self.apply(apply::Candidate { config, text, warnings, origin, began }).await
     }
+}
+
+/// The services of `next` whose replicas are made from something else than `before` says.
+fn replaced(before: &Config, next: &Config) -> Vec<String> {
+    let template = |service: &checked::Service| match &service.source {
+        Source::Container(source) => Some(source.template.clone()),
+        _ => None,
+    };
+    let is_replaced = |service: &&checked::Service| {
+        let known = before.services.iter().find(|known| known.name == service.name).and_then(template);
+        known.is_some_and(|known| template(service).is_some_and(|template| template != known))
+    };
+    next.services.iter().filter(is_replaced).map(|service| service.name.to_string()).collect()
 }
 
 /// The next change of what is watched; never, if nothing is.

@@ -57,6 +57,14 @@ impl Leaving {
         u32::try_from(n_busy).unwrap_or(u32::MAX)
     }
 
+    /// Requests that are still at backends which left `service`.
+    pub fn in_flight(&self, service: &ServiceName) -> u32 {
+        // Allocates nothing while there is none.
+        let gone = self.gone.load();
+        let backends = gone.iter().filter_map(|gone| gone.backend.upgrade());
+        backends.filter(|backend| backend.service == *service).map(|backend| backend.in_flight()).sum()
+    }
+
     /// The backends at which whatever is open now has had its time.
     pub fn overdue(&self, now: Moment) -> Vec<BackendId> {
         // Allocates nothing while there is none.

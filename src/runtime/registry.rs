@@ -17,6 +17,8 @@ use crate::telemetry::metrics::{Gauge, Metrics};
 use crate::units::{HostPort, ServiceName};
 
 type ByAddress = HashMap<SocketAddr, Arc<Backend>>;
+/// With the id of the container that was meant: the next one at its address is another.
+type Drained = HashMap<(ServiceName, SocketAddr), Option<Arc<str>>>;
 
 /// What is open at a container whose address another one has by now cannot end well; it may take so long to notice.
 const HANDOVER: Duration = Duration::from_secs(1);
@@ -32,7 +34,7 @@ pub struct Registry {
     /// What discovery says of services whose backends the file does not name.
     found: Mutex<HashMap<ServiceName, BTreeSet<Located>>>,
     /// What people took out, whether it is a member at the moment or not. Only people make it longer.
-    drained: Mutex<HashSet<(ServiceName, SocketAddr)>>,
+    drained: Mutex<Drained>,
     /// Rung by backends whose answers call for a decision.
     bell: Arc<Notify>,
 }
@@ -78,7 +80,8 @@ impl Registry {
     fn join(&self, service: &ServiceName, place: Located, begin: impl FnOnce(&Backend)) -> Arc<Backend> {
         let address = place.address;
         // People may have spoken while it was away.
-        let is_drained = self.people().contains(&(service.clone(), address));
+        let instance = place.instance.as_ref().map(|instance| &instance.id);
+        let is_drained = self.people().get(&(service.clone(), address)).is_some_and(|meant| meant.as_ref() == instance);
         if let Some(backend) = self.leaving.take_back(service, &place) {
             backend.take_back();
             match is_drained {
@@ -137,22 +140,31 @@ impl Registry {
     /// Takes the backend at `address` out for as long as the process lives, over reloads and absences; the backend if it
     /// is there now.
     pub fn drain(&self, service: &ServiceName, address: SocketAddr) -> Option<Arc<Backend>> {
-        self.people().insert((service.clone(), address));
-        let known = self.lock().get(service).and_then(|known| known.get(&address)).cloned();
+        let backends = self.lock(); // until it is noted, so that nobody joins in between
+        let known = backends.get(service).and_then(|known| known.get(&address)).cloned();
+        let meant = known.as_ref().and_then(|backend| backend.instance.as_ref()).map(|instance| instance.id.clone());
+        self.people().insert((service.clone(), address), meant);
         if let Some(backend) = &known {
             backend.standing.add(Reason::Drained);
         }
         known
     }
 
-    /// Whether a person took it out.
+    /// Whether a person took it out: the container that is there now, if it is one.
     pub fn is_drained(&self, service: &ServiceName, address: SocketAddr) -> bool {
-        self.people().contains(&(service.clone(), address))
+        let known = self.lock().get(service).and_then(|known| known.get(&address)).cloned();
+        let is_meant = |meant: &Option<Arc<str>>| {
+            let instance = |backend: Arc<Backend>| backend.instance.as_ref().map(|instance| instance.id.clone());
+            known.is_none_or(|backend| instance(backend) == *meant)
+        };
+        self.people().get(&(service.clone(), address)).is_some_and(is_meant)
     }
 
     /// Forgets that a person took it out; tells whether one had. Its standing is left to the caller, who knows its ramp.
     pub fn undrain(&self, service: &ServiceName, address: SocketAddr) -> bool {
-        self.people().remove(&(service.clone(), address))
+        let was_drained = self.is_drained(service, address);
+        self.people().remove(&(service.clone(), address));
+        was_drained
     }
 
     /// The last addresses that `name` was found to have.
@@ -194,7 +206,7 @@ impl Registry {
         self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn people(&self) -> MutexGuard<'_, HashSet<(ServiceName, SocketAddr)>> {
+    fn people(&self) -> MutexGuard<'_, Drained> {
         self.drained.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -287,6 +299,21 @@ mod tests {
         assert_ne!(second.id, first.id);
         assert!(first.is_retired());
         assert!(!second.is_retired());
+    }
+
+    #[test]
+    fn who_follows_a_drained_container_at_its_address_is_not_drained() {
+        let registry = Registry::new(Metrics::new());
+        let name = ServiceName::new("web").unwrap();
+        let address = "127.0.0.1:5000".parse().unwrap();
+        let container =
+            |id: &str| Located { address, instance: Some(Instance { id: id.into(), name: "web-1".into() }) };
+        registry.backend_from(&name, container("a"), |_| ());
+        registry.drain(&name, address);
+        assert!(registry.backend_from(&name, container("a"), |_| ()).standing.has(Reason::Drained));
+        assert!(registry.is_drained(&name, address));
+        assert!(registry.backend_from(&name, container("b"), |_| ()).standing.is_plain());
+        assert!(!registry.is_drained(&name, address) && !registry.undrain(&name, address));
     }
 
     #[test]

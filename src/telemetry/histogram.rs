@@ -123,6 +123,25 @@ impl Distribution {
         bucket_idx.map(middle_of)
     }
 
+    /// The mean of all samples, each counting as at most `longest`; `None` without samples. Exact if none is near that, else
+    /// as close as the buckets are.
+    pub fn mean_up_to(&self, longest: Duration) -> Option<Duration> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let limit = u64::try_from(longest.as_nanos()).unwrap_or(u64::MAX);
+        let nanos = match self.cells[bucket_of(limit)..BUCKETS].iter().all(|n| *n == 0) {
+            true => self.cells[SUM_IDX] / count,
+            false => {
+                let capped = |idx: usize| middle_of(idx).min(longest).as_nanos();
+                let sum: u128 = (0..BUCKETS).map(|idx| capped(idx) * u128::from(self.cells[idx])).sum();
+                u64::try_from(sum / u128::from(count)).unwrap_or(limit)
+            }
+        };
+        Some(Duration::from_nanos(nanos))
+    }
+
     /// Prometheus buckets: upper edge in seconds and the number of samples up to it. Three edges per decade (1, 2.5, 5)
     /// of the ten that are counted: a scrape of 3,000 backends is a third as long, and a `quantile()` is hardly worse.
     pub fn cumulative(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
@@ -197,6 +216,16 @@ mod tests {
         assert_eq!(window.count(), 1);
         assert_eq!(window.sum(), Duration::from_secs(2));
         assert_eq!(before.plus(&window), histogram.read());
+    }
+
+    #[test]
+    fn one_long_sample_weighs_no_more_than_it_may() {
+        let [short, long] = [Duration::from_millis(100), Duration::from_secs(3_600)];
+        let mean = |samples: &[Duration]| histogram_of(samples).read().mean_up_to(Duration::from_secs(2));
+        assert_eq!(mean(&[]), None);
+        assert_eq!(mean(&[short, short * 2, short * 3]), Some(short * 2));
+        let mixed = mean(&[[short; 18].as_slice(), &[long; 1]].concat()).unwrap();
+        assert!((180..=220).contains(&mixed.as_millis()), "{mixed:?}");
     }
 
     #[test]

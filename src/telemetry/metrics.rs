@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -54,6 +55,16 @@ struct ConfigGauges {
     generation: metrics::Gauge,
     last_reload_success: metrics::Gauge,
     last_reload_timestamp_seconds: metrics::Gauge,
+    /// A configuration has taken effect when its replicas have: what is shown is both.
+    was_accepted: AtomicBool,
+    replacements_failed: AtomicU32,
+}
+
+impl ConfigGauges {
+    fn show_success(&self) {
+        let is_success = self.was_accepted.load(SeqCst) && self.replacements_failed.load(SeqCst) == 0;
+        self.last_reload_success.set(f64::from(u8::from(is_success)));
+    }
 }
 
 impl Metrics {
@@ -71,6 +82,8 @@ impl Metrics {
             generation: gauge("portway_config_generation"),
             last_reload_success: gauge("portway_config_last_reload_success"),
             last_reload_timestamp_seconds: gauge("portway_config_last_reload_timestamp_seconds"),
+            was_accepted: AtomicBool::new(false),
+            replacements_failed: AtomicU32::new(0),
         };
         let build = Key::from_parts("portway_build_info", vec![Label::new("version", env!("CARGO_PKG_VERSION"))]);
         recorder.register_gauge(&build, &METADATA).set(1.0);
@@ -144,14 +157,24 @@ impl Metrics {
     /// A configuration took effect.
     pub fn config_applied(&self, generation: u64, at_unix: Duration) {
         self.config.generation.set(generation as f64);
-        self.config.last_reload_success.set(1.0);
+        self.config.was_accepted.store(true, SeqCst);
+        self.config.show_success();
         self.config.last_reload_timestamp_seconds.set(at_unix.as_secs() as f64);
     }
 
     /// A configuration was refused; the one before it stays.
     pub fn config_rejected(&self, at_unix: Duration) {
-        self.config.last_reload_success.set(0.0);
+        self.config.was_accepted.store(false, SeqCst);
+        self.config.show_success();
         self.config.last_reload_timestamp_seconds.set(at_unix.as_secs() as f64);
+    }
+
+    /// So many services cannot be given the replicas that the configuration in effect asks for: it counts as one that
+    /// failed until they can.
+    pub fn replacements_failed(&self, n: u32) {
+        if self.config.replacements_failed.swap(n, SeqCst) != n {
+            self.config.show_success();
+        }
     }
 
     /// Prints a number that somebody else keeps, read when the page is rendered. `label_values` are those of
@@ -173,7 +196,7 @@ impl Metrics {
         families.concat()
     }
 
-    fn service_families(&self) -> [Family; 9] {
+    fn service_families(&self) -> [Family; 10] {
         let mut requests =
             Family::new(Kind::Counter, "portway_requests_total", "Requests that ended, by status class.");
         let mut duration = Family::new(
@@ -191,6 +214,8 @@ impl Metrics {
         let mut hedges = Family::new(Kind::Counter, "portway_hedges_total", "Second attempts beside a slow first.");
         let mut won =
             Family::new(Kind::Counter, "portway_hedges_won_total", "Second attempts that answered before the first.");
+        let mut scaler =
+            Family::new(Kind::Counter, "portway_scaler_errors_total", "Changes of the number of replicas that failed.");
         let mut cold = Family::new(
             Kind::Histogram,
             "portway_cold_start_seconds",
@@ -213,7 +238,8 @@ impl Metrics {
             for (cause, n) in RetryCause::all().zip(read.retries).filter(|(_, n)| *n > 0) {
                 retries.sample(&[("service", name), ("reason", cause.word())], n);
             }
-            for (family, n) in [(&mut hedges, read.hedges), (&mut won, read.hedges_won)] {
+            let rare = [(&mut hedges, read.hedges), (&mut won, read.hedges_won), (&mut scaler, read.scaler_errors)];
+            for (family, n) in rare {
                 if n > 0 {
                     family.sample(&[("service", name)], n);
                 }
@@ -226,7 +252,7 @@ impl Metrics {
             }
         }
         services.forget_unless(is_held);
-        [requests, duration, retries, overflow, probes, ejections, hedges, won, cold]
+        [requests, duration, retries, overflow, probes, ejections, hedges, won, scaler, cold]
     }
 
     fn backend_families(&self) -> [Family; 2] {
@@ -284,7 +310,7 @@ fn describe(recorder: &PrometheusRecorder) {
     for (name, help) in [
         ("portway_build_info", "Always 1; the version is in the label."),
         ("portway_config_generation", "Number of the configuration in effect."),
-        ("portway_config_last_reload_success", "1 if the last configuration that was read took effect, else 0."),
+        ("portway_config_last_reload_success", "1 if the last configuration that was read took effect, replicas included, else 0."),
         ("portway_config_last_reload_timestamp_seconds", "When a configuration was last read, accepted or not."),
     ] {
         recorder.describe_gauge(name.into(), None, help.into());
@@ -512,6 +538,29 @@ mod tests {
         let between = service.read().since(&earlier);
         assert_eq!((between.requests(), between.errors(), between.retries.iter().sum()), (1, 1, 1_u64));
         assert_eq!(between.duration.sum(), Duration::from_millis(2));
+    }
+
+    #[test]
+    fn a_reload_is_no_success_while_its_replicas_cannot_be_replaced() {
+        let metrics = Metrics::new();
+        let success = || {
+            let page = metrics.render();
+            let line = page.lines().find(|line| line.starts_with("portway_config_last_reload_success"));
+            line.is_some_and(|line| line.ends_with(" 1"))
+        };
+        metrics.config_applied(1, Duration::ZERO);
+        assert!(success());
+        metrics.replacements_failed(1);
+        assert!(!success());
+        // Nor is the same file read again.
+        metrics.config_applied(1, Duration::ZERO);
+        assert!(!success());
+        metrics.replacements_failed(0);
+        assert!(success());
+        metrics.config_rejected(Duration::ZERO);
+        metrics.replacements_failed(1);
+        metrics.replacements_failed(0);
+        assert!(!success());
     }
 
     #[test]

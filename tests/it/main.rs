@@ -4,6 +4,7 @@
 mod support;
 
 mod architecture;
+mod autoscale;
 mod cancel;
 mod cli;
 mod commands;

@@ -1,11 +1,11 @@
-//! What the API says of where backends come from, and of how many there should be.
+//! What the API says of how many backends there should be.
 //! Promises the numbers that the metrics have. It changes nothing.
 
 use std::sync::Arc;
 
-use super::Overview;
-use crate::admin::{LastDecision, ReplicaFailure, ReplicaStatus, SourceKind, SourceStatus};
-use crate::config::checked::{self, Source};
+use super::{Overview, millis};
+use crate::admin::{LastDecision, ReplicaFailure, ReplicaStatus};
+use crate::config::checked;
 use crate::lifecycle::clock;
 use crate::runtime::replicas::{Count, Wanted};
 use crate::runtime::scale::Decision;
@@ -30,7 +30,7 @@ pub(super) fn of(declared: &checked::Service, service: &Service, now: Moment) ->
         (None, _) => (desired, desired),
     };
     let scale = &service.group.scale;
-    let held = scale.held();
+    let held = scale.n_held();
     let state = scale.state();
     let failure = state.failure.as_ref().map(|failure| ReplicaFailure {
         age_s: now.since(failure.at).as_secs(),
@@ -38,8 +38,19 @@ pub(super) fn of(declared: &checked::Service, service: &Service, now: Moment) ->
         words: failure.words.to_string(),
     });
     let last_decision = state.decision.as_ref().map(|decision| told(decision, clock::unix_now().as_secs()));
-    let pinned = state.pinned;
-    Some(ReplicaStatus { desired, ready, starting, draining, held, min, max, pinned, last_decision, failure })
+    Some(ReplicaStatus {
+        desired,
+        ready,
+        starting,
+        draining,
+        held,
+        min,
+        max,
+        pinned: state.pinned,
+        last_decision,
+        last_cold_start_ms: state.cold_start.map(|start| millis(start.took)),
+        failure,
+    })
 }
 
 fn told(decision: &Decision, now_unix: u64) -> LastDecision {
@@ -53,27 +64,9 @@ fn told(decision: &Decision, now_unix: u64) -> LastDecision {
     }
 }
 
-/// Where backends come from, as people would say it.
-pub(super) fn source(source: &Source) -> SourceStatus {
-    let (kind, description) = match source {
-        Source::Backends(_) => (SourceKind::Backends, String::new()),
-        Source::Docker(docker) => {
-            let label = match &docker.label.value {
-                Some(value) => format!("label {}={value}", docker.label.key),
-                None => format!("label {}", docker.label.key),
-            };
-            (SourceKind::Docker, label)
-        }
-        Source::Container(container) => (SourceKind::Container, format!("image {}", container.template.image)),
-        Source::Swarm(swarm) => (SourceKind::Swarm, format!("Swarm service {}", swarm.service)),
-    };
-    SourceStatus { kind, description }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::checked::{AddressFrom, DockerSource, LabelMatch, Reach};
     use crate::config::expand::ProcessEnvironment;
     use crate::config::load;
     use crate::runtime::replicas::tests::up_to_ten;
@@ -103,18 +96,5 @@ mod tests {
         let decision = told.last_decision.unwrap();
         assert_eq!((decision.at.as_str(), decision.from, decision.to), ("2023-11-14T22:13:20Z", 0, 1));
         assert_eq!(told.failure.unwrap().times, 3);
-    }
-
-    #[test]
-    fn a_source_is_described_as_people_would() {
-        let docker = DockerSource {
-            label: LabelMatch { key: "app".to_owned(), value: Some("orders".to_owned()) },
-            port: std::num::NonZeroU16::MIN,
-            reach: Reach { address: AddressFrom::Auto, network: None },
-            endpoints: vec![],
-        };
-        let told = source(&Source::Docker(docker));
-        assert_eq!((told.kind, told.description.as_str()), (SourceKind::Docker, "label app=orders"));
-        assert_eq!(source(&declared().source), SourceStatus::default());
     }
 }

@@ -48,6 +48,9 @@ fn scaling(service: &ServiceStatus) -> String {
     if let Some(decision) = replicas::decision(known) {
         text += &format!("scaled {decision}\n");
     }
+    if let Some(took) = known.last_cold_start_ms {
+        text += &format!("last cold start took {}\n", millis(Some(took)));
+    }
     if known.pinned.is_some() {
         text += &format!("pinned by hand: `portway scale {}=auto` releases it\n", service.name);
     }
@@ -93,6 +96,7 @@ thumbs   container: image acme/thumbs:1.4   /thumbs
 812 req/s   p50 3 ms   p99 22 ms   errors 0 %   9 in flight   0 of 100 queued   retries 0.1 %
 replicas 1→2 (0–10)   1 starting, 0 draining   0 requests held
 scaled 12 s ago from 1 to 2: 14.2 in flight on average, 6 wanted
+last cold start took 840 ms
 
 CONTAINER  ID            BACKEND         STATE  IN FLIGHT  REQUESTS  ERRORS  P50   P99
 thumbs-1   3f2a9c3f2a9c  10.0.0.11:5000  ready  4          1.0 k     2       3 ms  22 ms
@@ -104,7 +108,8 @@ thumbs-1   3f2a9c3f2a9c  10.0.0.11:5000  ready  4          1.0 k     2       3 m
     fn a_cold_service_says_so() {
         let text = page(&sample_cold());
         assert!(text.contains("replicas 0 (0–10), idle 2 h   0 starting, 0 draining   0 requests held\n"), "{text}");
-        assert!(text.ends_with("scaled 2 h ago from 1 to 0: idle for 5m\n\nbackends: cold\n"), "{text}");
+        assert!(text.contains("\nscaled 2 h ago from 1 to 0: idle for 5m\n"), "{text}");
+        assert!(text.ends_with("\n\nbackends: cold\n"), "{text}");
     }
 
     #[test]

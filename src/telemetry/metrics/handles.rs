@@ -20,7 +20,8 @@ const EJECTIONS_IDX: usize = PROBES_IDX + ProbeResult::ALL.len();
 const SENT_IDX: usize = EJECTIONS_IDX + EjectionCause::ALL.len();
 const HEDGES_IDX: usize = SENT_IDX + 1;
 const HEDGES_WON_IDX: usize = HEDGES_IDX + 1;
-const RETRIES_IDX: usize = HEDGES_WON_IDX + 1;
+const SCALER_ERRORS_IDX: usize = HEDGES_WON_IDX + 1;
+const RETRIES_IDX: usize = SCALER_ERRORS_IDX + 1;
 
 /// Counters of one service.
 #[derive(Debug)]
@@ -42,6 +43,11 @@ impl ServiceMetrics {
         let class_idx = usize::from(status / 100).clamp(1, CODE_CLASSES.len()) - 1;
         self.counters.add(class_idx, 1);
         self.duration.record(duration);
+    }
+
+    /// How many requests ended, however they did: cheaper than [`ServiceMetrics::read`].
+    pub fn requests_ended(&self) -> u64 {
+        (0..CODE_CLASSES.len()).map(|idx| self.counters.sum_of(idx)).fold(0, u64::wrapping_add)
     }
 
     /// The first attempt of a request is sent.
@@ -73,6 +79,11 @@ impl ServiceMetrics {
     /// The second attempt answered first.
     pub fn hedge_won(&self) {
         self.counters.add(HEDGES_WON_IDX, 1);
+    }
+
+    /// Whoever changes the number of its replicas did not.
+    pub fn scaler_failed(&self) {
+        self.counters.add(SCALER_ERRORS_IDX, 1);
     }
 
     /// One of its backends was taken out.
@@ -115,6 +126,7 @@ impl ServiceMetrics {
             probes: std::array::from_fn(|idx| sums[PROBES_IDX + idx]),
             hedges: sums[HEDGES_IDX],
             hedges_won: sums[HEDGES_WON_IDX],
+            scaler_errors: sums[SCALER_ERRORS_IDX],
             retries: std::array::from_fn(|idx| sums[RETRIES_IDX + idx]),
             ejections: std::array::from_fn(|idx| sums[EJECTIONS_IDX + idx]),
             duration: self.duration.read(),
@@ -139,6 +151,8 @@ pub struct ServiceReading {
     pub hedges: u64,
     /// Those that answered first.
     pub hedges_won: u64,
+    /// Changes of the number of replicas that failed.
+    pub scaler_errors: u64,
     /// Further attempts, by what ended the last: [`FailureKind::index`](crate::error::FailureKind::index), then statuses.
     pub retries: [u64; RetryCause::COUNT],
     /// Whole requests.
@@ -160,6 +174,7 @@ impl ServiceReading {
             probes: difference(&self.probes, &earlier.probes),
             hedges: self.hedges.wrapping_sub(earlier.hedges),
             hedges_won: self.hedges_won.wrapping_sub(earlier.hedges_won),
+            scaler_errors: self.scaler_errors.wrapping_sub(earlier.scaler_errors),
             retries: difference(&self.retries, &earlier.retries),
             ejections: difference(&self.ejections, &earlier.ejections),
             duration: self.duration.since(&earlier.duration),

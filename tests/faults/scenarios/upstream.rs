@@ -113,8 +113,6 @@ async fn mid_response(stage: &mut Stage) {
             stage.fleet[idx].tell(&format!("mode {death}"));
             stage.rest(Duration::from_millis(300), Duration::from_secs(1)).await;
             stage.fleet[idx].tell("mode ok");
-            // A death takes 5 ms: without a pause a request could meet two of them, and only its first is forgiven.
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         for death in DEATHS {
             for method in [Method::Get, Method::Post] {
@@ -131,9 +129,12 @@ fn judge_deaths(ended: &Ended, findings: &mut Findings) {
     findings.measure(format!("{n_cut} answers cut short, visibly; {} told 502", failed.len() - n_cut));
     // Once an answer has begun, its end is the truth; before that, a GET is to be had elsewhere.
     let begun = ended.spans("begun", "unbegun");
+    // Which backend dies changes at these moments: who lives over one may meet two deaths, and has one retry.
+    let changes = ended.marks("unbegun");
     let needless = |sent: &&&Sent| {
         let overlaps = |(from, to): &(u64, u64)| sent.due_us < *to && sent.ended_us >= *from;
-        sent.method == Method::Get && !begun.iter().any(overlaps)
+        let meets_two = changes.iter().any(|at| (sent.due_us..=sent.ended_us).contains(at));
+        sent.method == Method::Get && !meets_two && !begun.iter().any(overlaps)
     };
     let needless: Vec<_> = failed.iter().filter(needless).collect();
     findings.require(

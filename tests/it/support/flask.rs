@@ -61,6 +61,11 @@ impl Flask {
         FOUND.get_or_init(find).await.clone()
     }
 
+    /// The interpreter.
+    pub(crate) fn python(&self) -> &Path {
+        &self.python
+    }
+
     /// `n` gunicorn processes with one worker each, all of them answering.
     pub(crate) async fn start(&self, n: usize, worker: Worker) -> Fleet {
         let scratch = Scratch::new();
