@@ -88,7 +88,9 @@ fn applied(change: Change) -> ReloadAnswer {
     let replacing = change.replacing;
     let message = match &replacing[..] {
         [] => message,
-        names => format!("{message}; replacing the replicas of {}: `portway status` shows how it goes", names.join(", ")),
+        names => {
+            format!("{message}; replacing the replicas of {}: `portway status` shows how it goes", names.join(", "))
+        }
     };
     ReloadAnswer {
         generation,

@@ -310,7 +310,10 @@ fn describe(recorder: &PrometheusRecorder) {
     for (name, help) in [
         ("portway_build_info", "Always 1; the version is in the label."),
         ("portway_config_generation", "Number of the configuration in effect."),
-        ("portway_config_last_reload_success", "1 if the last configuration that was read took effect, replicas included, else 0."),
+        (
+            "portway_config_last_reload_success",
+            "1 if the last configuration that was read took effect, replicas included, else 0.",
+        ),
         ("portway_config_last_reload_timestamp_seconds", "When a configuration was last read, accepted or not."),
     ] {
         recorder.describe_gauge(name.into(), None, help.into());

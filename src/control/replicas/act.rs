@@ -86,7 +86,8 @@ async fn is_absent(engine: &Engine, birth: &Birth) -> bool {
 async fn fetch_missing(engine: &Engine, birth: &Birth) -> Result<(), Refusal> {
     if birth.source.pull == Pull::Never {
         let image = &birth.source.template.image;
-        let words = format!("the engine has no image {image}, and `pull: never` does not fetch it. Build or pull it there");
+        let words =
+            format!("the engine has no image {image}, and `pull: never` does not fetch it. Build or pull it there");
         return Err(Refusal { words, hope: Hope::None });
     }
     pull(engine, birth).await
@@ -103,7 +104,8 @@ async fn pull(engine: &Engine, birth: &Birth) -> Result<(), Refusal> {
             Ok(())
         }
         Err(error) => {
-            let words = format!("image {image} cannot be pulled: {error}. Is its name right, and is the registry reached?");
+            let words =
+                format!("image {image} cannot be pulled: {error}. Is its name right, and is the registry reached?");
             Err(Refusal { words, hope: Hope::None })
         }
     }

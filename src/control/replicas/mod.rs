@@ -138,9 +138,7 @@ impl Replicas {
             let engine = || Engine::open(&source.endpoint);
             let post = self.posts.entry(key.clone()).or_insert_with(|| Post::new(key.0.clone(), engine(), census));
             present.insert(key);
-            let is_same = |order: &&mut Order| {
-                Arc::ptr_eq(&order.service, service) && order.birth.publish == publish
-            };
+            let is_same = |order: &&mut Order| Arc::ptr_eq(&order.service, service) && order.birth.publish == publish;
             if post.order_mut().as_ref().is_some_and(is_same) {
                 continue;
             }
@@ -203,9 +201,10 @@ impl Replicas {
 
 /// The services that have containers of ours, by their labels.
 fn services_of(census: &Census, project: &str) -> BTreeSet<Arc<str>> {
-    let ours = census.containers.iter().filter(|container| {
-        container.labels.get(LABEL_PROJECT).is_some_and(|label| label == project)
-    });
+    let ours = census
+        .containers
+        .iter()
+        .filter(|container| container.labels.get(LABEL_PROJECT).is_some_and(|label| label == project));
     ours.filter_map(|container| container.labels.get(LABEL_SERVICE)).map(|name| name.as_str().into()).collect()
 }
 

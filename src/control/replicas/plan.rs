@@ -306,9 +306,8 @@ impl Plan {
 
     /// Those that were retired and still run are the fastest to have, the oldest of them first.
     fn take_back(&mut self, replicas: &[Replica], tally: &mut Tally, wanted: u32) -> Vec<Arc<str>> {
-        let can_return = |replica: &&Replica| {
-            replica.vintage == Vintage::Current && matches!(replica.phase, Phase::Retiring { .. })
-        };
+        let can_return =
+            |replica: &&Replica| replica.vintage == Vintage::Current && matches!(replica.phase, Phase::Retiring { .. });
         let mut candidates: Vec<_> = replicas.iter().filter(can_return).collect();
         candidates.sort_by_key(|replica| replica.born);
         let n_short = wanted.saturating_sub(tally.current);

@@ -244,15 +244,12 @@ impl Post {
     fn members(&self) -> HashMap<Arc<str>, Arc<Backend>> {
         let set = self.order.as_ref().map(|order| order.service.members());
         let members = set.iter().flat_map(|set| &set.members);
-        members.filter_map(|member| Some((member.backend.instance.as_ref()?.id.clone(), member.backend.clone()))).collect()
+        members
+            .filter_map(|member| Some((member.backend.instance.as_ref()?.id.clone(), member.backend.clone())))
+            .collect()
     }
 
-    fn look(
-        &mut self,
-        containers: &[&ContainerFacts],
-        members: &HashMap<Arc<str>, Arc<Backend>>,
-        now: Moment,
-    ) -> Seen {
+    fn look(&mut self, containers: &[&ContainerFacts], members: &HashMap<Arc<str>, Arc<Backend>>, now: Moment) -> Seen {
         let (mark, slow_start) = match &self.order {
             Some(order) => (Some(&order.birth.mark), order.service.policy.slow_start),
             None => (None, Duration::ZERO),

@@ -161,7 +161,8 @@ pub(super) fn quoted(lines: &[String]) -> String {
 pub(super) fn note_failure(service: &Service, refusal: &Refusal, n: u32, now: Moment) {
     // What no further try can mend counts twice: whoever waits need not see it again.
     let n_in_a_row = if refusal.hope == Hope::None { n.max(1) + 1 } else { n };
-    service.group.scale.state().failure = Some(StartFailure { at: now, n_in_a_row, words: refusal.words.as_str().into() });
+    service.group.scale.state().failure =
+        Some(StartFailure { at: now, n_in_a_row, words: refusal.words.as_str().into() });
     service.group.queue.notify();
 }
 

@@ -277,14 +277,25 @@ impl Container {
     }
 }
 
-/// Waits until so many backends of `service` take requests, as `portway_backend_healthy` tells.
+/// Waits until so many backends of `service` take requests, as `portway status` tells.
 pub(crate) async fn wait_backends(portway: &Portway, service: &str, n: usize) {
-    let what = || format!("{n} healthy backends of {service}; the log:\n{}", portway.stderr());
     let deadline = tokio::time::Instant::now() + START_MAX;
-    while portway.metrics().await.sum("portway_backend_healthy", &[("service", service)]) != n as f64 {
-        assert!(tokio::time::Instant::now() < deadline, "not within {START_MAX:?}: {}", what());
+    loop {
+        let status = portway.status().await;
+        if n_ready(&status, service) == n {
+            return;
+        }
+        let late = tokio::time::Instant::now() >= deadline;
+        assert!(!late, "not within {START_MAX:?}: {n} backends of {service}: {status:#}\n{}", portway.stderr());
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+fn n_ready(status: &Value, service: &str) -> usize {
+    let services = status["services"].as_array().into_iter().flatten();
+    let backends = services.filter(|found| found["name"] == service).filter_map(|found| found["backends"].as_array());
+    let takes_requests = |backend: &&Value| matches!(backend["state"].as_str(), Some("ready" | "full"));
+    backends.flatten().filter(takes_requests).count()
 }
 
 /// The engine and its images, with the leftovers of earlier runs removed.

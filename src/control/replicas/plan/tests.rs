@@ -283,7 +283,8 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
 fn judge(before: &[Replica], wanted: u32, steps: &[Step]) {
     let tally = |replicas: &[Replica]| Tally::of(replicas);
     let n_created = u32::try_from(steps.iter().filter(|step| **step == Step::Create).count()).unwrap();
-    let retired = |replica: &&Replica| steps.iter().any(|step| matches!(step, Step::Retire(id, _) if *id == replica.id));
+    let retired =
+        |replica: &&Replica| steps.iter().any(|step| matches!(step, Step::Retire(id, _) if *id == replica.id));
     let gone: Vec<_> = before.iter().filter(retired).cloned().collect();
     let stay: Vec<_> = before.iter().filter(|replica| !retired(replica)).cloned().collect();
     let (was, is) = (tally(before), tally(&stay));

@@ -47,8 +47,18 @@ impl Stage {
         let common = Common { project: "home".into(), retiring: Arc::default(), teller };
         let post = Post::new("thumbs".into(), engine, census.subscribe());
         let registry = Registry::new(metrics);
-        let mut stage =
-            Self { post, common, events, census, containers: vec![], registry, config, service, n_made: 0, coming: vec![] };
+        let mut stage = Self {
+            post,
+            common,
+            events,
+            census,
+            containers: vec![],
+            registry,
+            config,
+            service,
+            n_made: 0,
+            coming: vec![],
+        };
         stage.order("acme/thumbs:1", replicas);
         stage.post.image = Image::Looked;
         stage
