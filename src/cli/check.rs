@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use super::CheckArgs;
-use crate::config::checked::Config;
+use crate::config::checked::{Config, Source};
 use crate::config::diagnostic::count_of;
 use crate::config::expand::ProcessEnvironment;
 use crate::config::load;
@@ -35,18 +35,39 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
     }
 }
 
-/// `3 services, 7 backends, 4 routes, 1 listener`.
+/// `3 services, 7 backends, 4 routes, 1 listener`. Backends that are found out are not counted: nobody asks an engine here.
 fn contents(config: &Config) -> String {
-    let n_backends = config.services.iter().map(|service| {
-        let backends = service.source.declared();
-        backends.len()
-    });
+    let of_containers = config.services.iter().filter(|service| !matches!(service.source, Source::Backends(_))).count();
+    let services = match (config.services.len(), of_containers) {
+        (n, 0) => count_of(n, "service"),
+        (n, found) if n == found => format!("{} of containers", count_of(n, "service")),
+        (n, found) => format!("{}, {found} of containers", count_of(n, "service")),
+    };
+    let n_backends: usize = config.services.iter().map(|service| service.source.declared().len()).sum();
     let n_routes = config.services.iter().map(|service| service.routes.len());
-    [
-        count_of(config.services.len(), "service"),
-        count_of(n_backends.sum(), "backend"),
-        count_of(n_routes.sum(), "route"),
-        count_of(config.listeners.len(), "listener"),
-    ]
-    .join(", ")
+    let backends = (n_backends > 0 || of_containers == 0).then(|| count_of(n_backends, "backend"));
+    let further = [count_of(n_routes.sum(), "route"), count_of(config.listeners.len(), "listener")];
+    [services].into_iter().chain(backends).chain(further).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_a_file_is_counted() {
+        for (services, wanted) in [
+            ("web: { backends: [\"a:1\", \"b:1\"] }", "1 service, 2 backends, 1 route, 1 listener"),
+            ("web: { route: { redirect: /x } }", "1 service, 0 backends, 1 route, 1 listener"),
+            ("web: { docker: { label: a, port: 1 } }", "1 service of containers, 1 route, 1 listener"),
+            (
+                "web: { container: { image: a, port: 1 } }, b: { route: [/b, /c], backends: \"b:1\" }",
+                "2 services, 1 of containers, 1 backend, 3 routes, 1 listener",
+            ),
+        ] {
+            let text = format!("services: {{ {services} }}");
+            let loaded = load::parse(&text, "x", &ProcessEnvironment).unwrap_or_else(|d| panic!("{d}"));
+            assert_eq!(contents(&loaded.config), wanted);
+        }
+    }
 }

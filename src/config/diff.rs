@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::checked::{BackendAddress, Config, Listener, Route, Service, Source};
+use super::checked::{Config, Listener, Route, Service};
 use super::quantity::spell_duration;
+
+mod containers;
 
 /// Names that one line of a log holds; more are counted.
 const NAMES_MAX: usize = 8;
@@ -174,7 +176,8 @@ fn services(before: &Config, after: &Config) -> Vec<Entry> {
     let entry = |pair: Pair<'_, Service>| match pair {
         (None, Some(new)) => {
             let mut parts = route_parts(&[], &new.routes);
-            parts.extend(backend_parts(&Source::Backends(Vec::new()), &new.source));
+            parts.extend(containers::source_parts(None, &new.source));
+            parts.extend(containers::autoscale_parts(None, new));
             Some(Entry { parts, ..Entry::of(Kind::Added, &new.name) })
         }
         (Some(old), None) => Some(Entry::of(Kind::Removed, &old.name)),
@@ -194,7 +197,7 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
         name: _,
         routes,
         source,
-        autoscale,
+        autoscale: _,
         balance,
         timeout,
         timeouts,
@@ -212,7 +215,8 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
         drain,
     } = new;
     let mut parts = route_parts(&old.routes, routes);
-    parts.extend(backend_parts(&old.source, source));
+    parts.extend(containers::source_parts(Some(&old.source), source));
+    parts.extend(containers::autoscale_parts(Some(old), new));
     let mut note = |differs: bool, key: &str, what: String| {
         if differs {
             parts.push(Part::of(Kind::Changed, key, what));
@@ -221,7 +225,6 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
     let from_to = |from: String, to: String| format!("from {from} to {to}");
     let times = |from: Duration, to: Duration| from_to(spell_duration(from), spell_duration(to));
     let cap = |cap: Option<std::num::NonZeroU32>| cap.map_or("unlimited".to_owned(), |cap| cap.to_string());
-    note(old.autoscale != *autoscale, "autoscale", String::new());
     note(old.balance != *balance, "balance", String::new());
     note(old.timeout != *timeout, "timeout", times(old.timeout, *timeout));
     note(old.timeouts != *timeouts, "timeouts", String::new());
@@ -244,12 +247,6 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
 
 fn route_parts(old: &[Route], new: &[Route]) -> Vec<Part> {
     parts_of("route", paired(old, new, |route| &route.display), |route| route.display.clone())
-}
-
-fn backend_parts(old: &Source, new: &Source) -> Vec<Part> {
-    let (old, new) = (old.declared(), new.declared());
-    let name = |backend: &BackendAddress| backend.address.to_string();
-    parts_of("backend", paired(old, new, |backend| &backend.address), name)
 }
 
 fn parts_of<T: PartialEq>(key: &str, pairs: Vec<Pair<'_, T>>, name: impl Fn(&T) -> String) -> Vec<Part> {
@@ -366,6 +363,7 @@ services:
             include_str!("../../config/minimal.yaml"),
             include_str!("../../config/front-door.yaml"),
             include_str!("../../config/reference.yaml"),
+            include_str!("../../config/containers.yaml"),
         ] {
             let loaded = load::parse(text, "portway.yaml", &ProcessEnvironment).unwrap();
             let long = load::to_yaml(&crate::config::show::with_defaults(&loaded.raw, &loaded.config));
@@ -408,6 +406,7 @@ services:
             ("health", "/healthz"),
             ("ejection", "off"),
             ("slow_start", "7s"),
+            ("autoscale", "{ max: 7, hook: \"http://scaler/\" }"),
             ("retries", "7"),
             ("hedge", "p95"),
             ("drain", "7s"),

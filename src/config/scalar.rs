@@ -130,7 +130,9 @@ impl<K> std::fmt::Debug for Scalar<K> {
 impl<K: Kind> Serialize for Scalar<K> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let as_number = self.typed.parse::<u64>().ok().filter(|number| number.to_string() == self.typed);
-        let as_decimal = self.typed.parse::<f64>().ok().filter(|number| number.to_string() == self.typed);
+        // Smaller ones would be written with an exponent, which the language does not read.
+        let as_decimal =
+            self.typed.parse::<f64>().ok().filter(|number| *number > 1e-4 && number.to_string() == self.typed);
         match (K::JSON, as_number, self.typed.as_str()) {
             (Json::Number | Json::NumberOrFalse | Json::Decimal, Some(number), _) => serializer.serialize_u64(number),
             (Json::Decimal, None, text) => match as_decimal {

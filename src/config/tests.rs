@@ -471,6 +471,7 @@ fn any_source() -> impl Strategy<Value = String> {
         "docker: { label: app, port: 1 }\n    autoscale: { max: 7, hook: { command: [../scale, \"${SECRET}\"] } }",
         "docker: { label: app, port: 1 }\n    autoscale: { max: 7, hook: { command: \"./scale ${SECRET}\", timeout: 1s } }",
         "container: { image: a, port: 1 }\n    autoscale: { min: 0, max: 5, target_rps: 0.5, stable: 30s, down_at_once: 1.5 }",
+        "container: { image: a, port: 1 }\n    autoscale: { max: 5, target_rps: 0.0000001, up_at_once: 2.50 }",
         "swarm: { service: web, port: 1 }\n    autoscale: { max: 5, target_latency: 20ms, stable: \"${N:-20s}\" }",
         "swarm: { service: web, port: 1 }\n    autoscale: off",
     ])

@@ -179,8 +179,8 @@ const CASES: [(&str, &str); 43] = [
     ("{ min: 4, max: 3, hook: \"http://h/\" }", "3:23 `min` is more than `max`, which is 3 (make it at most as much)"),
     ("{ min: -1, max: 3, hook: \"http://h/\" }", "3:23 \"-1\" is not between 0 and 10000 (write a number such as 1)"),
     (
-        "{ min: 0, max: 3, hook: \"http://h/\" }",
-        "warning 3:23 nobody can tell when the first replica is ready: these backends are not probed (add `health: /healthz` or `health: { tcp: true }`)",
+        "{ max: 3, hold: { timeout: 2m }, hook: \"http://h/\" }",
+        "warning 3:43 no request waits so long: its `timeout` ends after 1m (make `timeout` longer, or this shorter)",
     ),
     (
         "{ max: 3, target_rps: 1, target_in_flight: 2, hook: \"http://h/\" }",
@@ -321,6 +321,14 @@ portway.yaml: 2 errors, 0 warnings";
 }
 
 #[test]
+fn a_swarm_service_is_scaled_by_one_service() {
+    let text = "services:\n  a: { route: /a, swarm: { service: web, port: 1 }, autoscale: { max: 2 } }\n  b: { route: /b, swarm: { service: web, port: 2 }, autoscale: OWN }";
+    let want = "3:37 two write the number of replicas of the Swarm service web: `a` and `b` (again here; write `autoscale: off` in one of them)";
+    assert_eq!(complaints(&text.replace("OWN", "{ max: 2 }")), [want]);
+    assert!(complaints(&text.replace("OWN", "off")).is_empty());
+}
+
+#[test]
 fn a_service_that_only_redirects_has_nothing_to_scale() {
     let said = complaints(&with_service("route: { redirect: /x }\nautoscale: { max: 3 }"));
     assert_eq!(said, ["warning 4:16 there is nothing to scale in `web`: each of its routes is a redirect (remove it)"]);
@@ -336,7 +344,9 @@ fn what_can_have_an_effect_is_not_warned_of() {
     for keys in [
         "container: { image: a, port: 1 }\nautoscale: { min: 0, max: 1 }",
         "docker: { label: a, port: 1 }\nautoscale: { min: 0, max: 1, hook: \"http://h/\" }",
-        "health: /p\nautoscale: { min: 0, max: 100, hook: \"http://h/\" }",
+        "timeout: 2m\nautoscale: { max: 3, hold: { timeout: 2m }, hook: \"http://h/\" }",
+        "timeout: 2s\nautoscale: { max: 3, hold: { max: 2 }, hook: \"http://h/\" }",
+        "autoscale: { min: 0, max: 100, hook: \"http://h/\" }",
         "autoscale: { max: 3, target_in_flight: 8, hook: \"http://h/\" }\nmax_in_flight: 8",
         "autoscale: { max: 3, target_rps: 90, hook: \"http://h/\" }\nmax_in_flight: 8",
         "container: { image: a, port: 1, replicas: 3 }\nautoscale: off",

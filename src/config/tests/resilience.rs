@@ -210,7 +210,7 @@ fn defaults_may_say_how_to_probe_and_leave_what_to_ask_to_each_service() {
 }
 
 /// The keys of a service, and what is said about them. Its first line is line 3, its first column 5.
-const CASES: [(&str, &str); 65] = [
+const CASES: [(&str, &str); 66] = [
     ("healthcheck: /p", "3:5 unknown key `healthcheck` in service `web` (did you mean `health`?)"),
     ("retry: 2", "3:5 unknown key `retry` in service `web` (did you mean `retries`?)"),
     (
@@ -367,6 +367,10 @@ const CASES: [(&str, &str); 65] = [
         "warning 3:35 no time is left for a retry after a timeout: the first attempt may take all of it (make `timeouts.response` shorter than `timeout`)",
     ),
     (
+        "retries: { other_backend: required }\ncontainer: { image: a, port: 1 }",
+        "warning 3:31 no request is ever retried: this service has one backend (write `preferred`, or add a backend)",
+    ),
+    (
         "retries: { other_backend: required }",
         "warning 3:31 no request is ever retried: this service has one backend (write `preferred`, or add a backend)",
     ),
@@ -412,6 +416,8 @@ fn settings_that_can_have_an_effect_are_not_warned_of() {
         "retries: { attempts: 0, when: [] }",
         "retries: { other_backend: required }\nbackends: [\"web:80\"]",
         "retries: { other_backend: required }\nbackends: [\"127.0.0.1:80\", \"127.0.0.1:81\"]",
+        "retries: { other_backend: required }\ncontainer: { image: a, port: 1, replicas: 2 }",
+        "retries: { other_backend: required }\ndocker: { label: a, port: 1 }",
         "retries: { budget: { ratio: 0% } }",
         "retries: { budget: { per_second: 0 } }",
         "ejection: { consecutive: off, success_rate: 1% }",

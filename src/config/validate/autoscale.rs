@@ -70,7 +70,7 @@ pub(super) fn autoscale(around: &Around<'_>, check: &mut Check<'_>) -> Option<Au
         target: target?,
     };
     reject_crossed_bounds(raw, &autoscale, check);
-    warn_of_blind_start(raw, &autoscale, around, check);
+    warn_of_patience_beyond_the_deadline(raw, &autoscale.hold, around, check);
     Some(autoscale)
 }
 
@@ -81,12 +81,18 @@ fn reject_crossed_bounds(raw: &raw::Autoscale, autoscale: &Autoscale, check: &mu
     }
 }
 
-/// Addresses that the file names are there before anybody listens.
-fn warn_of_blind_start(raw: &raw::Autoscale, autoscale: &Autoscale, around: &Around<'_>, check: &mut Check<'_>) {
-    let is_probed = matches!(around.raw.health, Some(Switch::On(_)));
-    if let (Some(min), 0, true, false) = (&raw.min, autoscale.min, around.raw.backends.is_some(), is_probed) {
-        let message = "nobody can tell when the first replica is ready: these backends are not probed";
-        check.report.warning(min.span(), message, "add `health: /healthz` or `health: { tcp: true }`");
+/// The deadline of a request holds while it waits, too.
+fn warn_of_patience_beyond_the_deadline(raw: &raw::Autoscale, hold: &Hold, around: &Around<'_>, check: &mut Check<'_>) {
+    // A mistake in it is reported once, where it stands.
+    let deadline = check.duration(&around.raw.timeout, defaults::TIMEOUT, Zero::Rejected);
+    let typed = raw.hold.as_ref().and_then(|hold| hold.timeout.as_ref());
+    if let (Some(scalar), true) = (typed, hold.timeout > deadline) {
+        let message = format!("no request waits so long: its `timeout` ends after {}", spell_duration(deadline));
+        let at = around.raw.timeout.as_ref().map_or(Span::NONE, Scalar::span);
+        check
+            .report
+            .warning(scalar.span(), message, "make `timeout` longer, or this shorter")
+            .also(at, "`timeout` is this");
     }
 }
 

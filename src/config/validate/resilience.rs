@@ -362,7 +362,7 @@ pub(super) fn warn_of_what_never_happens(
         check.report.warning(timeout.span(), message, "make `timeouts.response` shorter than `timeout`");
     }
     if let (Some(scalar), OtherBackend::Required, true) =
-        (&retries.other_backend, service.retries.other_backend, is_alone(&service.source))
+        (&retries.other_backend, service.retries.other_backend, is_alone(service))
     {
         let message = "no request is ever retried: this service has one backend";
         check.report.warning(scalar.span(), message, "write `preferred`, or add a backend");
@@ -390,7 +390,12 @@ fn warn_of_hedge(at: Span, attempts: Span, service: &Service, check: &mut Check<
 }
 
 /// Whether there can never be more than one backend. A name may have any number of addresses.
-fn is_alone(source: &Source) -> bool {
-    let backends = source.declared();
-    matches!(backends, [only] if only.address.host.parse::<IpAddr>().is_ok())
+fn is_alone(service: &Service) -> bool {
+    match &service.source {
+        Source::Backends(backends) => {
+            matches!(&backends[..], [only] if only.address.host.parse::<IpAddr>().is_ok())
+        }
+        Source::Container(container) => service.autoscale.is_none() && container.replicas <= 1,
+        Source::Docker(_) | Source::Swarm(_) => false,
+    }
 }

@@ -7,7 +7,7 @@ use super::check::{Check, Zero};
 use super::inherit::inherit;
 use super::{autoscale, backends, containers, filters, listeners, resilience, routes};
 use crate::config::checked::{
-    Autoscale, BackendAddress, Balance, Buffer, HashKey, KeepAlive, Queue, Route, Service, Source, Timeouts,
+    Autoscale, BackendAddress, Balance, Buffer, Endpoint, HashKey, KeepAlive, Queue, Route, Service, Source, Timeouts,
 };
 use crate::config::decode::Name;
 use crate::config::defaults;
@@ -24,7 +24,7 @@ pub(crate) fn services(raw: &raw::Config, check: &mut Check<'_>) -> Vec<Service>
     }
     let defaults = raw.defaults.clone().unwrap_or_default();
     reject_in_defaults(&defaults, check);
-    let mut seen = SeenRoutes::default();
+    let mut seen = Seen::default();
     named.iter().filter_map(|named| service(named, &defaults, &mut seen, check)).collect()
 }
 
@@ -48,6 +48,35 @@ fn reject_in_defaults(defaults: &raw::Service, check: &mut Check<'_>) {
             let message = format!("`{key}` cannot stand in `defaults`: no two services share one");
             check.error(span.unwrap_or(Span::NONE), message, "write it in each service");
         }
+    }
+}
+
+/// What no two services may have.
+#[derive(Default)]
+struct Seen {
+    routes: SeenRoutes,
+    swarms: SeenSwarms,
+}
+
+/// Where each Swarm service that is scaled stood first, by its manager and its name.
+#[derive(Default)]
+struct SeenSwarms(HashMap<(Endpoint, String), (String, Span)>);
+
+impl SeenSwarms {
+    fn add(&mut self, named: &Name<raw::Service>, service: &Service, check: &mut Check<'_>) {
+        let (Source::Swarm(swarm), Some(_)) = (&service.source, &service.autoscale) else { return };
+        let typed = named.value.swarm.as_ref().and_then(|swarm| swarm.service.as_ref());
+        let at = typed.map_or(Span::NONE, |name| name.span());
+        let key = (swarm.endpoint.clone(), swarm.service.clone());
+        let Some((first_name, first)) = self.0.get(&key) else {
+            self.0.insert(key, (named.name.clone(), at));
+            return;
+        };
+        let message = format!(
+            "two write the number of replicas of the Swarm service {}: `{first_name}` and `{}`",
+            swarm.service, named.name
+        );
+        check.error(at, message, "again here; write `autoscale: off` in one of them").also(*first, "first here");
     }
 }
 
@@ -75,7 +104,7 @@ impl SeenRoutes {
 fn service(
     named: &Name<raw::Service>,
     defaults: &raw::Service,
-    seen: &mut SeenRoutes,
+    seen: &mut Seen,
     check: &mut Check<'_>,
 ) -> Option<Service> {
     let name = ServiceName::new(&named.name);
@@ -87,7 +116,7 @@ fn service(
     }
     let mut raw = named.value.clone();
     inherit(&mut raw, defaults);
-    let routes = routes_of(named, &raw, seen, check);
+    let routes = routes_of(named, &raw, &mut seen.routes, check);
     let source = source(named, &raw, check);
     let autoscale = autoscale(named, &raw, check);
     listeners::protocol(&raw.protocol, check);
@@ -112,6 +141,7 @@ fn service(
         hedge: resilience::hedge(raw.hedge.as_ref(), check),
         drain: check.duration(&raw.drain, defaults::DRAIN, Zero::Allowed),
     };
+    seen.swarms.add(named, &service, check);
     warn_of_unused_queue(&named.value, &service, check);
     resilience::warn_of_what_never_happens(raw.retries.as_ref(), raw.hedge.as_ref(), &service, check);
     Some(service)
