@@ -11,6 +11,7 @@ mod commands;
 mod corpus;
 mod corpus_live;
 mod dashboard;
+mod docker;
 mod drain;
 mod ejection;
 mod filtered;
