@@ -23,6 +23,7 @@ use crate::config::checked::{Accept, Config};
 use crate::control::autoscale::Autoscaler;
 use crate::control::by_hand::ByHand;
 use crate::control::cold_starts;
+use crate::control::docker::gauges;
 use crate::control::health::Prober;
 use crate::control::health::findings::Findings;
 use crate::control::outlier::Outliers;
@@ -243,6 +244,7 @@ impl App {
         let prober = Prober::new(self.metrics.clone(), self.events.clone(), self.findings.clone());
         tasks.spawn(prober.run(self.store.clone()));
         tasks.spawn(self.discovery().run(self.store.clone()));
+        tasks.spawn(self.replicas().run(self.store.clone()));
         let mut resolver = Resolver::new(self.registry.clone(), self.metrics.clone());
         resolver.round(&self.store).await;
         drop(names);
@@ -254,6 +256,7 @@ impl App {
         tasks.spawn(reloads.run());
         tasks.spawn(pulse::run(self.store.clone()));
         tasks.spawn(replica_gauges::run(self.store.clone(), self.metrics.clone()));
+        tasks.spawn(gauges::run(self.containers.hub.clone(), self.metrics.clone()));
         self.announce();
         let end = self.trigger.drive(|| self.begin_drain()).await;
         if end == End::Forced {

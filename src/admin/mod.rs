@@ -11,7 +11,9 @@ use crate::telemetry::metrics::Metrics;
 
 pub use self::by_hand::{ByHand, Handled, NotThere, ScaleTo, Scaled, Unscalable};
 pub use self::reloading::{Answering, KeptGeneration, ReloadAnswer, ReloadResult, Reloading};
-pub use self::replicas::{ContainerName, LastDecision, ReplicaFailure, ReplicaStatus, SourceKind, SourceStatus};
+pub use self::replicas::{
+    ContainerName, LastDecision, PassedOver, ReplicaFailure, ReplicaStatus, SourceKind, SourceStatus,
+};
 pub use self::server::{BindError, Keys, Server};
 pub use self::status::{
     BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, Status, StatusSource,

@@ -70,6 +70,15 @@ pub struct ContainerName {
     pub name: String,
 }
 
+/// A container that runs and is no backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PassedOver {
+    /// `thumbs-1`.
+    pub container: String,
+    /// For people: `no answer yet on port 5000`.
+    pub why: String,
+}
+
 /// How many replicas a service should have, has, and waits for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReplicaStatus {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::replicas::{ContainerName, ReplicaStatus, SourceStatus};
+use super::replicas::{ContainerName, PassedOver, ReplicaStatus, SourceStatus};
 
 /// Whoever knows the present state. Called on the control thread, so it may take its time, but must not wait.
 pub trait StatusSource: Send + Sync {
@@ -121,6 +121,12 @@ pub struct ServiceStatus {
     /// How many replicas there should be and are; absent where Portway does not decide that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<ReplicaStatus>,
+    /// Engines that cannot be spoken to, each with why: what was known of their containers stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engines_away: Vec<String>,
+    /// Its containers that run and get no requests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub passed_over: Vec<PassedOver>,
     /// Its requests.
     pub traffic: Traffic,
     /// Requests at its backends.

@@ -10,6 +10,7 @@ use crate::control::discovery::{self, Discovery};
 use crate::control::docker;
 use crate::control::docker::retiring::Retiring;
 use crate::control::docker::watch::Hub;
+use crate::control::replicas::{self, Replicas};
 use crate::telemetry::events::Events;
 
 /// What control loops that deal with containers share.
@@ -44,5 +45,17 @@ impl App {
             project: project.clone(),
         };
         Discovery::new(parts, self.readiness.block("containers"))
+    }
+
+    /// Makes and ends the containers of services that Portway runs.
+    pub(super) fn replicas(&self) -> Replicas {
+        let Containers { hub, retiring, project, .. } = &self.containers;
+        Replicas::new(replicas::Parts {
+            hub: hub.clone(),
+            retiring: retiring.clone(),
+            events: self.events.clone(),
+            metrics: self.metrics.clone(),
+            project: project.as_str().into(),
+        })
     }
 }

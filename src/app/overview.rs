@@ -10,12 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::admin::{
-    BackendState, BackendStatus, ListenerStatus, ProcessState, RefusedConfig, ServiceStatus, SourceStatus, Status,
-    StatusSource, Traffic,
+    BackendState, BackendStatus, ListenerStatus, PassedOver, ProcessState, RefusedConfig, ServiceStatus, SourceStatus,
+    Status, StatusSource, Traffic,
 };
 use crate::app::App;
 use crate::app::listeners::Listeners;
 use crate::config::checked;
+use crate::control::discovery::notes::Notes;
 use crate::control::health::findings::Findings;
 use crate::control::history::Origin;
 use crate::control::outlier::sentences::Sentences;
@@ -37,6 +38,7 @@ pub(super) struct Overview {
     store: Arc<Store<Stack>>,
     metrics: Arc<Metrics>,
     findings: Arc<Findings>,
+    notes: Arc<Notes>,
     sentences: Arc<Sentences>,
     listeners: Arc<Listeners>,
     file: Option<PathBuf>,
@@ -59,6 +61,7 @@ impl Overview {
             store: app.store.clone(),
             metrics: app.metrics.clone(),
             findings: app.findings.clone(),
+            notes: app.containers.notes.clone(),
             sentences: app.sentences.clone(),
             listeners: app.listeners.clone(),
             file: app.setup.file.clone(),
@@ -95,7 +98,8 @@ impl Overview {
 
     fn service(&self, declared: &checked::Service, service: &Arc<Service>, recent: &Recent) -> ServiceStatus {
         let (set, now) = (service.members(), clock::now());
-        let counted = recent.of(&service.name);
+        let (counted, notes) = (recent.of(&service.name), self.notes.of(&service.name));
+        let passed_over = |(container, why)| PassedOver { container, why };
         let unresolved = set.unresolved.iter().map(|name| BackendStatus {
             address: name.to_string(),
             container: None,
@@ -114,6 +118,8 @@ impl Overview {
             routes: declared.routes.iter().map(|route| route.display.clone()).collect(),
             source: SourceStatus::of(&declared.source),
             replicas: replicas::of(declared, service, now),
+            engines_away: notes.engines,
+            passed_over: notes.containers.into_iter().map(passed_over).collect(),
             traffic: recent.traffic(counted.as_ref()),
             in_flight: set.members.iter().map(|member| u64::from(member.backend.in_flight())).sum(),
             queue: service.group.queue.len().into(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::status::{called, escaped};
 use super::{DrainArgs, UndrainArgs};
 use crate::admin::{BackendState, BackendStatus, Handled};
 use crate::config::checked::Admin;
@@ -97,7 +98,8 @@ fn drained(handled: &Handled, name: &BackendName) -> String {
             (BackendState::Draining, n) => format!("{n} requests are still at it"),
             _ => "nothing is in flight at it".to_owned(),
         };
-        format!("{} {}   {}: {open}\n", handled.service, backend.address, backend.state)
+        let name = escaped(called(backend));
+        format!("{} {name}   {}: {open}\n", handled.service, backend.state)
     });
     let undo = format!("It takes no new requests until `portway undrain {name}` or a restart.\n");
     lines.chain([undo]).collect()
@@ -112,7 +114,8 @@ fn put_back(handled: &Handled) -> String {
     }
     let line = |backend: &BackendStatus| {
         let why = backend.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
-        format!("{} {}   {}{why}\n", handled.service, backend.address, backend.state)
+        let name = escaped(called(backend));
+        format!("{} {name}   {}{why}\n", handled.service, backend.state)
     };
     handled.backends.iter().map(line).collect()
 }

@@ -206,17 +206,26 @@ fn failures(services: &[ServiceStatus]) -> String {
     if failures.is_empty() { failures } else { format!("\n{failures}") }
 }
 
-/// A line for each backend that says why it has less than its whole share; nothing where all is well.
+/// A line for each backend that says why it has less than its whole share, for each container that gets nothing, and for
+/// each engine that is away; nothing where all is well.
 fn reasons(services: &[ServiceStatus]) -> String {
-    let rows: Vec<_> = services
-        .iter()
-        .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
-        .filter(|(_, backend)| backend.why.is_some() || backend.share.is_some())
-        .map(|(service, backend)| {
-            [service.name.clone(), backend.address.clone(), backend.state.to_string(), because(backend)]
-        })
-        .collect();
+    let rows: Vec<[String; 4]> = services.iter().flat_map(reasons_of).collect();
     if rows.is_empty() { String::new() } else { format!("\n{}", aligned(&rows)) }
+}
+
+fn reasons_of(service: &ServiceStatus) -> Vec<[String; 4]> {
+    let row = |who: &str, state: &str, why: String| [service.name.clone(), escaped(who), state.to_owned(), why];
+    let is_odd = |backend: &&BackendStatus| backend.why.is_some() || backend.share.is_some();
+    let backends = service.backends.iter().filter(is_odd);
+    let backends = backends.map(|backend| row(called(backend), &backend.state.to_string(), because(backend)));
+    let passed_over = service.passed_over.iter().map(|one| row(&one.container, "not ready", escaped(&one.why)));
+    let away = service.engines_away.iter().map(|why| row("engine", "away", escaped(why)));
+    backends.chain(passed_over).chain(away).collect()
+}
+
+/// As people call it: the name of its container, else its address.
+pub(super) fn called(backend: &BackendStatus) -> &str {
+    backend.container.as_ref().map_or(&backend.address, |container| &container.name)
 }
 
 /// `GET /healthz: 500`, `42 % of its share`; empty if nothing is to be said.
@@ -304,7 +313,7 @@ pub(super) mod tests {
     use super::super::admin_client::tests::answering;
     use super::*;
     use crate::admin::tests::{sample_cold, sample_resources, sample_scaled, sample_status};
-    use crate::admin::{BackendState, ProcessState, ReplicaFailure, Server};
+    use crate::admin::{BackendState, PassedOver, ProcessState, ReplicaFailure, Server};
     use crate::config::checked::ListenAddress;
 
     /// A real admin listener on a thread of its own, beyond loopback so that it wants its token.
@@ -376,6 +385,23 @@ thumbs: the last start has failed, 3 s ago:
 shop  10.0.0.11:5000  unhealthy  GET /healthz: 500
 shop  10.0.0.12:5000  ready      warming up: 42 % of its share
 ";
+        assert!(text.ends_with(reasons), "{text}");
+    }
+
+    #[test]
+    fn containers_that_get_nothing_and_engines_that_are_away_are_named() {
+        let mut status = sample_status(ProcessState::Ready);
+        let mut service = sample_scaled();
+        service.backends[0].share = Some(0.5);
+        service.passed_over = vec![PassedOver { container: "thumbs-2".to_owned(), why: "no answer yet".to_owned() }];
+        service.engines_away = vec!["unix:///run/docker.sock: connection refused".to_owned()];
+        status.services = vec![service];
+        let reasons = "
+thumbs  thumbs-1  ready      warming up: 50 % of its share
+thumbs  thumbs-2  not ready  no answer yet
+thumbs  engine    away       unix:///run/docker.sock: connection refused
+";
+        let text = table(&status);
         assert!(text.ends_with(reasons), "{text}");
     }
 

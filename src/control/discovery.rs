@@ -179,7 +179,10 @@ impl Discovery {
                 self.parts.registry.note_found(&service.name, self.candidates.ready(&service.name));
                 is_news |= Members::of(declared, &self.parts.registry).install(service, &self.parts.registry);
             }
-            self.count(service);
+            // Of those that Portway makes, whoever makes them knows more: also those that do not run yet.
+            if !matches!(declared.source, Source::Container(_)) {
+                self.count(service);
+            }
             let engines = endpoints(declared).filter_map(|endpoint| self.censuses.get(endpoint));
             let lost = engines.filter_map(|census| match &census.borrow().connection {
                 Connection::Lost(error) => Some(error.to_string()),

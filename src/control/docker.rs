@@ -13,6 +13,7 @@ pub mod error;
 pub mod facts;
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod gauges;
 mod looks;
 pub mod own;
 pub mod place;

@@ -109,11 +109,10 @@ mod tests {
         let mut stage = Stage { registry: Registry::new(metrics.clone()), metrics, counted: HashMap::new() };
         let first = stage.follow(None, 1);
         first.services[0].group.scale.intend(3, "load");
-        first.services[0].group.scale.state().ready = 1;
         first.services[0].group.scale.state().starting = 2;
         let expected = [
             "portway_replicas{service=\"web\",kind=\"desired\"} 3",
-            "portway_replicas{service=\"web\",kind=\"ready\"} 1",
+            "portway_replicas{service=\"web\",kind=\"ready\"} 3",
             "portway_replicas{service=\"web\",kind=\"starting\"} 2",
         ];
         assert_eq!(stage.series(), expected);

@@ -281,8 +281,11 @@ impl Course<'_> {
     fn lost(&mut self, attempt: Attempt, lost: Lost) -> Settled {
         let Lost { error, exposure, request } = lost;
         let replay = if request.is_some() { Replay::Possible } else { Replay::Impossible };
-        let grant = self.ask(&attempt, End::Failure(error.kind), exposure, replay);
         let is_held = replay == Replay::Possible && self.is_held_for(error.kind, exposure);
+        let grant = match is_held && self.is_the_only(&attempt) {
+            true => Grant::No, // a second refusal by the same one would tell nothing new
+            false => self.ask(&attempt, End::Failure(error.kind), exposure, replay),
+        };
         let followed = if is_held || matches!(grant, Grant::Retry(_)) { Followed::Yes } else { Followed::No };
         self.list(&attempt, Outcome::Failure(error.kind), clock::now(), followed);
         attempt.fail(error.kind);

@@ -128,13 +128,17 @@ impl<'a> Stay<'a> {
     }
 
     fn enter(&mut self, because: Unavailable) -> Result<Waiter<'a>, ProxyError> {
-        let stands_behind = self.service.policy.hold.is_some() && self.group.scale.is_backlogged(self.began);
-        if stands_behind || because == Unavailable::Empty {
-            self.be_held(because)?;
+        let scale = &self.group.scale;
+        // Declared backends are there even if nothing runs, and full as soon as the first requests try them.
+        let is_at_zero = || self.service.policy.hold.is_some() && scale.is_at_zero();
+        if because == Unavailable::Empty || is_at_zero() {
+            self.be_held(Unavailable::Empty)?;
+        } else if self.service.policy.hold.is_some() && scale.is_backlogged(self.began) {
+            self.be_held(Unavailable::Full)?;
         }
         let size = match &self.held {
             Some(_) => u32::MAX, // the hold has its own limit
-            None => self.service.policy.queue.size.saturating_add(self.group.scale.n_held()),
+            None => self.service.policy.queue.size.saturating_add(scale.n_held()),
         };
         self.group.queue.enter(size).ok_or_else(|| {
             self.service.metrics.queue_was_full();

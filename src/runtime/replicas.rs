@@ -3,6 +3,7 @@
 
 use crate::config::checked::{self, Source};
 use crate::runtime::group::Group;
+use crate::runtime::standing::Admits;
 
 /// Who says how many replicas of a service there should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +42,18 @@ impl Wanted {
 
     /// The replicas of the service with this group.
     pub fn count(self, group: &Group) -> Count {
-        let n_members = u32::try_from(group.members().members.len()).unwrap_or(u32::MAX);
+        let set = group.members();
+        let n_members = count(set.members.len());
         let intent = group.scale.intent();
-        let state = group.scale.state();
         let ready = match self {
             Wanted::Scaled | Wanted::Fixed(_) => n_members,
-            Wanted::ScaledBehind => state.ready,
+            // Fewer addresses than replicas: each is not a replica, but something before them.
+            Wanted::ScaledBehind if intent.desired > n_members => intent.desired,
+            Wanted::ScaledBehind => {
+                let takes_requests = |admits| matches!(admits, Admits::All | Admits::One);
+                let members = set.members.iter();
+                count(members.filter(|member| takes_requests(member.backend.standing.admits())).count())
+            }
         };
         let desired = match self {
             Wanted::Fixed(n) => n,
@@ -54,8 +61,13 @@ impl Wanted {
             Wanted::Scaled | Wanted::ScaledBehind if intent.generation == 0 => ready,
             Wanted::Scaled | Wanted::ScaledBehind => intent.desired,
         };
+        let state = group.scale.state();
         Count { desired, ready, starting: state.starting, draining: state.draining }
     }
+}
+
+fn count(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]
@@ -109,7 +121,9 @@ pub(crate) mod tests {
         group.scale.intend(3, "load");
         assert_eq!(count(Wanted::Scaled), [3, 1, 2, 0]);
         assert_eq!(count(Wanted::Fixed(5)), [5, 1, 2, 0]);
-        group.scale.state().ready = 3;
         assert_eq!(count(Wanted::ScaledBehind), [3, 3, 2, 0], "one address, three processes behind it");
+        group.members().members[0].backend.standing.add(crate::runtime::standing::Reason::Unhealthy);
+        group.scale.intend(1, "load");
+        assert_eq!(count(Wanted::ScaledBehind), [1, 0, 2, 0], "what nobody answers at is not there");
     }
 }

@@ -200,6 +200,12 @@ impl Scale {
         self.intent.borrow().clone()
     }
 
+    /// Whether there are to be no replicas: whoever comes now knows that it waits for the first one.
+    pub fn is_at_zero(&self) -> bool {
+        let intent = self.intent.borrow();
+        intent.generation > 0 && intent.desired == 0
+    }
+
     /// What is known; not to be kept across an `.await`.
     pub fn state(&self) -> MutexGuard<'_, ScaleState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

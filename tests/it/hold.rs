@@ -124,6 +124,33 @@ async fn who_was_held_is_served_in_order_as_far_as_there_is_room() {
 }
 
 #[tokio::test]
+async fn two_hundred_at_once_are_all_answered_and_none_twice() {
+    const N: usize = 200;
+    let cold = Cold::start("timeout: 30s", "max_in_flight: 8, queue: { size: 200 }").await;
+    let mut clients = Vec::new();
+    for n in 0..N {
+        clients.push(match n % 2 {
+            0 => cold.get(&format!("/{n}")).await,
+            _ => cold.ask(&format!("POST /{n} HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")).await,
+        });
+    }
+    cold.wait_held(N).await;
+    let origin = Origin::at(cold.address, |received| {
+        let body = received.target().to_owned();
+        vec![Act::ReadBody, Act::Pause(Duration::from_millis(5)), Act::Send(response(200, &[], &body))]
+    })
+    .await;
+    for (n, client) in clients.iter_mut().enumerate() {
+        let answer = client.response_to(if n % 2 == 0 { "GET" } else { "POST" }).await;
+        assert_eq!((answer.status, answer.text()), (200, format!("/{n}")));
+    }
+    assert_eq!(origin.n_requests(), N);
+    let metrics = cold.portway.metrics().await;
+    assert_eq!(metrics.sum("portway_queue_overflow_total", &[]), 0.0);
+    assert_eq!(metrics.sum("portway_cold_start_seconds_count", &[]), 1.0);
+}
+
+#[tokio::test]
 async fn the_hold_has_its_bound_and_its_time_and_says_when_to_come_back() {
     let cold = Cold::start("timeout: 1500ms, max: 2", "").await;
     let began = Instant::now();

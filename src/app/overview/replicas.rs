@@ -74,7 +74,7 @@ mod tests {
     use crate::telemetry::metrics::Metrics;
 
     fn declared() -> checked::Service {
-        let text = "services: { web: { backends: [\"127.0.0.1:1\"] } }";
+        let text = "services: { web: { swarm: { service: web, port: 80 } } }";
         load::parse(text, "test", &ProcessEnvironment).unwrap().config.services.remove(0)
     }
 

@@ -10,7 +10,9 @@ use crate::admin::{BackendState, ReplicaStatus, ServiceStatus, SourceKind};
 pub(in crate::cli) fn cell(service: &ServiceStatus) -> String {
     let Some(replicas) = &service.replicas else { return "–".to_owned() };
     let ReplicaStatus { desired, ready, held, min, max, pinned, last_decision, failure, .. } = replicas;
-    let number = if ready == desired { desired.to_string() } else { format!("{ready}→{desired}") };
+    // What a person has just said may not have been decided yet.
+    let target = pinned.as_ref().unwrap_or(desired);
+    let number = if ready == target { target.to_string() } else { format!("{ready}→{target}") };
     let mut text = match pinned {
         Some(_) => format!("pinned {number}"),
         None if min == max => number,
@@ -107,6 +109,7 @@ mod tests {
             (with(|replicas| replicas.ready = 2), "2 (0–10)"),
             (with(|replicas| (replicas.ready, replicas.pinned) = (2, Some(2))), "pinned 2"),
             (with(|replicas| replicas.pinned = Some(2)), "pinned 1→2"),
+            (with(|replicas| replicas.pinned = Some(3)), "pinned 1→3"),
             (with(|replicas| (replicas.ready, replicas.min, replicas.max) = (2, 2, 2)), "2"),
             (with(|replicas| (replicas.ready, replicas.held) = (0, 3)), "0→2 (0–10), 3 held"),
             (sample_cold(), "0 (0–10), idle 2 h"),

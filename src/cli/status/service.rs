@@ -26,7 +26,14 @@ pub(super) fn page(service: &ServiceStatus) -> String {
         true => text += &format!("backends: {}\n", replicas::backends(service)),
         false => text += &backends(&service.backends),
     }
-    text
+    text + &outside(service)
+}
+
+/// What is not among the backends, and why.
+pub(in crate::cli) fn outside(service: &ServiceStatus) -> String {
+    let containers = service.passed_over.iter().map(|one| format!("{} is not ready: {}\n", one.container, one.why));
+    let engines = service.engines_away.iter().map(|why| format!("an engine is away, what was known stays: {why}\n"));
+    containers.chain(engines).map(|line| escaped(line.trim_end()) + "\n").collect()
 }
 
 /// `container: image acme/thumbs:1.4`.
@@ -86,8 +93,8 @@ fn backends(backends: &[BackendStatus]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::ProcessState;
     use crate::admin::tests::{sample_cold, sample_scaled, sample_status};
+    use crate::admin::{PassedOver, ProcessState};
 
     #[test]
     fn a_service_of_containers_names_them_and_says_why_there_are_so_many() {
@@ -102,6 +109,16 @@ CONTAINER  ID            BACKEND         STATE  IN FLIGHT  REQUESTS  ERRORS  P50
 thumbs-1   3f2a9c3f2a9c  10.0.0.11:5000  ready  4          1.0 k     2       3 ms  22 ms
 ";
         assert_eq!(page(&sample_scaled()), expected);
+    }
+
+    #[test]
+    fn who_is_not_among_the_backends_is_named_below_them() {
+        let mut service = sample_scaled();
+        service.passed_over = vec![PassedOver { container: "thumbs-2".to_owned(), why: "no answer yet".to_owned() }];
+        service.engines_away = vec!["unix:///x: connection refused".to_owned()];
+        let below = "22 ms\nthumbs-2 is not ready: no answer yet\n\
+                     an engine is away, what was known stays: unix:///x: connection refused\n";
+        assert!(page(&service).ends_with(below), "{}", page(&service));
     }
 
     #[test]

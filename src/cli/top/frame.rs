@@ -143,6 +143,8 @@ impl View {
         if !service.backends.is_empty() {
             lines.extend(backends(&service.backends));
         }
+        let outside = service::outside(service);
+        lines.extend(outside.lines().map(|line| Line::of(Style::Warn, format!("  {line}"))));
         lines
     }
 

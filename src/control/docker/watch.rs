@@ -87,6 +87,20 @@ impl Hub {
         receiver
     }
 
+    /// The engines in use.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use = watchers.iter().filter(|(_, watching)| watching.census.receiver_count() > 0);
+        in_use.map(|(endpoint, _)| endpoint.clone()).collect()
+    }
+
+    /// Whether an engine is spoken to; `None` if it is not in use.
+    pub fn is_connected(&self, endpoint: &Endpoint) -> Option<bool> {
+        let watchers = self.watchers.lock().unwrap_or_else(PoisonError::into_inner);
+        let watching = watchers.get(endpoint).filter(|watching| watching.census.receiver_count() > 0)?;
+        Some(watching.census.borrow().connection == Connection::Open)
+    }
+
     /// Wakes its holder after each change on any engine.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()

@@ -21,6 +21,9 @@ use crate::proxy::retry::Exposure;
 use crate::runtime::group::{Unavailable, Wish};
 use crate::runtime::service::Lease;
 
+/// A request that was refused so often by backends which had just listened is not held again.
+const ATTEMPTS_MAX: u32 = 16;
+
 /// What a browser says about why it asks. <https://www.w3.org/TR/fetch-metadata/>
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
@@ -62,7 +65,13 @@ impl Course<'_> {
     /// sent, so that any method may wait.
     pub(super) fn is_held_for(&self, failure: FailureKind, exposure: Exposure) -> bool {
         let is_unsent = exposure == Exposure::Unsent && failure.retry() == Retry::AnotherBackend;
-        is_unsent && self.service.policy.hold.is_some()
+        is_unsent && self.service.policy.hold.is_some() && self.exchange.attempts < ATTEMPTS_MAX
+    }
+
+    /// Whether nobody but the backend of `attempt` could take the request.
+    pub(super) fn is_the_only(&self, attempt: &Attempt) -> bool {
+        let tried: Vec<_> = self.trail.tried.iter().copied().chain([attempt.backend().id]).collect();
+        !self.service.group.has_other(&tried)
     }
 
     /// Begins another attempt as soon as somebody listens.

@@ -325,6 +325,27 @@ async fn whose_service_loses_its_last_replica_while_it_stands_in_line_is_held_wh
     assert!(!third.is_finished(), "it came later");
 }
 
+/// The first requests of a burst fill it before any of them is refused.
+#[tokio::test(start_paused = true)]
+async fn who_finds_a_declared_backend_full_is_held_if_nothing_is_to_run() {
+    let mut config = config("max_in_flight: 1, timeout: 300s, queue: { size: 1 }", HOLD);
+    let address = HostPort { host: "127.0.0.1".into(), port: 1 };
+    let weight = crate::units::Weight::ONE;
+    config.services[0].source = Source::Backends(vec![checked::BackendAddress { address, weight, zone: None }]);
+    let scene = Scene::with(config);
+    scene.service().group.scale.intend(0, "idle");
+    let (_, tries) = scene.ask().await.unwrap();
+    let held = [scene.ask(), scene.ask()];
+    settle().await;
+    assert!(tries.lease.is_ok());
+    assert_eq!(scene.service().group.scale.held(), 2);
+    scene.service().group.scale.intend(1, "2 requests held");
+    let newcomer = scene.ask();
+    settle().await;
+    assert_eq!((scene.service().group.scale.held(), newcomer.is_finished()), (3, false));
+    drop(held);
+}
+
 #[tokio::test]
 async fn a_backend_that_refused_is_asked_whether_it_listens_before_it_gets_the_request() {
     let probe = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -26,10 +26,12 @@ pub enum Gauge {
     FailOpen,
     /// Replicas of a service that Portway scales: wanted, ready, starting.
     Replicas,
+    /// Whether a Docker engine is spoken to; only of engines in use.
+    DockerConnected,
 }
 
 impl Gauge {
-    pub(super) const ALL: [Gauge; 9] = [
+    pub(super) const ALL: [Gauge; 10] = [
         Gauge::Connections,
         Gauge::QueueLength,
         Gauge::HeldRequests,
@@ -39,6 +41,7 @@ impl Gauge {
         Gauge::BackendIdleLimit,
         Gauge::FailOpen,
         Gauge::Replicas,
+        Gauge::DockerConnected,
     ];
 
     /// Names of its labels.
@@ -50,6 +53,7 @@ impl Gauge {
                 &["service", "backend"]
             }
             Gauge::Replicas => &["service", "kind"],
+            Gauge::DockerConnected => &["endpoint"],
         }
     }
 
@@ -64,6 +68,7 @@ impl Gauge {
             Gauge::BackendIdleLimit => "portway_backend_safe_rest_seconds",
             Gauge::FailOpen => "portway_fail_open",
             Gauge::Replicas => "portway_replicas",
+            Gauge::DockerConnected => "portway_docker_connected",
         }
     }
 
@@ -82,6 +87,7 @@ impl Gauge {
             }
             Gauge::FailOpen => "1 while no backend is sound and requests go to those that may be ill, else 0.",
             Gauge::Replicas => "Replicas of a service that Portway scales or runs: desired, ready, starting.",
+            Gauge::DockerConnected => "1 while the Docker engine is spoken to, else 0; only of engines in use.",
         }
     }
 }
