@@ -9,7 +9,7 @@ use http::request::Parts;
 
 use super::ExplainArgs;
 use super::status::replicas;
-use crate::admin::{BackendState, BackendStatus, ServiceStatus, Status};
+use crate::admin::{BackendState, BackendStatus, Status};
 use crate::config::checked::{Config, Filters, Retries, Rewrite, Route, RouteAction, Service};
 use crate::config::quantity::spell_duration;
 use crate::error::FailureKind;
@@ -248,18 +248,20 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
         }
     });
     match found {
-        Ok((found, address)) => {
-            let backends = &found.backends;
+        Ok((known, address)) => {
+            let backends = &known.backends;
             let candidates = backends.iter().filter(|backend| is_candidate(backend)).count();
             let mark = if candidates == 1 { "← would be picked" } else { "← may be picked" };
             let rows: Vec<[String; 5]> = backends.iter().map(|backend| live(backend, mark)).collect();
-            let verdict =
-                if backends.is_empty() { nobody(service, &found) } else { block(&rows) + &nobody_sound(backends) };
-            let source = found::source(&service.source).map(|source| format!("           {source}\n"));
-            let replicas = found.replicas.as_ref().map(|_| replicas::cell(&found));
+            let listed = match backends.is_empty() {
+                true => format!("backends   {}\n", found::without(service, &known)),
+                false => block(&rows) + &nobody_sound(service, backends),
+            };
+            let of_containers = found::source(&service.source).map(|source| format!("           {source}\n"));
+            let replicas = known.replicas.as_ref().map(|_| replicas::cell(&known));
             let replicas = replicas.map(|cell| format!("replicas   {cell}\n"));
-            let from = source.unwrap_or_default() + &replicas.unwrap_or_default();
-            verdict + &from + &format!("           (as the instance at {address} has them)\n")
+            let source = of_containers.unwrap_or_default() + &replicas.unwrap_or_default();
+            listed + &source + &format!("           (as the instance at {address} has them)\n")
         }
         Err(reason) => {
             let configured = service.source.declared();
@@ -288,23 +290,15 @@ fn live(backend: &BackendStatus, mark: &str) -> [String; 5] {
         (true, true) => mark.to_owned(),
         (true, false) => format!("{mark}: {because}"),
     };
-    [backend.address.clone(), backend.state.to_string(), in_flight, latency, verdict]
-}
-
-/// What happens to a request while there is no backend at all.
-fn nobody(service: &Service, found: &ServiceStatus) -> String {
-    let what = match &service.autoscale {
-        Some(autoscale) => {
-            let limit = spell_duration(autoscale.hold.timeout.min(service.timeout));
-            format!("the request waits for the first replica, {limit} at most")
-        }
-        None => "the answer is 503 no_healthy_backend".to_owned(),
+    let name = match &backend.container {
+        Some(container) => format!("{} ({})", super::status::escaped(&container.name), backend.address),
+        None => backend.address.clone(),
     };
-    format!("backends   {}: {what}\n", replicas::backends(found))
+    [name, backend.state.to_string(), in_flight, latency, verdict]
 }
 
 /// What happens to a request while nothing speaks for any backend.
-fn nobody_sound(backends: &[BackendStatus]) -> String {
+fn nobody_sound(service: &Service, backends: &[BackendStatus]) -> String {
     let is = |judge: fn(BackendState) -> bool| backends.iter().any(|backend| judge(backend.state));
     let sound = is(|state| matches!(state, BackendState::Ready | BackendState::Full | BackendState::Probation));
     if sound {
@@ -312,6 +306,8 @@ fn nobody_sound(backends: &[BackendStatus]) -> String {
     }
     let what = if is(BackendState::is_doubtful) {
         "none is ready, so those that are unhealthy or ejected are tried all the same"
+    } else if service.autoscale.is_some() {
+        "none takes requests: a request is held until the first replica is ready"
     } else {
         "none takes requests: the answer is 503 no_healthy_backend"
     };
@@ -490,25 +486,17 @@ replicas   0 (0–10), idle 2 h
     }
 
     #[test]
-    fn a_service_without_a_backend_says_whether_the_request_waits_for_one() {
-        let mut config = load::parse(YAML, "portway.yaml", &ProcessEnvironment).unwrap().config;
-        let explained = |config: &Config| {
-            let mut status = sample_status(ProcessState::Ready);
-            status.services[0] = ServiceStatus { name: "shop".to_owned(), ..crate::admin::tests::sample_cold() };
-            let parts = request::parts("GET", "http://shop.example.com/", &[]).unwrap();
-            explain(config, parts, || Ok((status, "here".to_owned()))).text
-        };
-        let text = explained(&config);
-        assert!(text.contains("backends   cold: the answer is 503 no_healthy_backend\n"), "{text}");
-        config.services[0].autoscale = Some(crate::runtime::replicas::tests::up_to_ten());
-        let text = explained(&config);
-        assert!(text.contains("backends   cold: the request waits for the first replica, 1m at most\n"), "{text}");
-    }
-
-    #[test]
     fn what_keeps_backends_from_serving_is_said() {
         let loaded = load::parse(YAML, "portway.yaml", &ProcessEnvironment).unwrap();
         let mut status = sample_status(ProcessState::Ready);
+        let scaled =
+            YAML.replacen("backends:", "autoscale: { min: 0, max: 3, hook: \"http://scaler/\" }, backends:", 1);
+        let scaled = load::parse(&scaled, "portway.yaml", &ProcessEnvironment).unwrap();
+        let mut cold = status.clone();
+        cold.services[0].backends.clear();
+        let parts = request::parts("GET", "http://shop.example.com/", &[]).unwrap();
+        let text = explain(&scaled.config, parts, || Ok((cold, "here".to_owned()))).text;
+        assert!(text.contains("a request is held until the first replica is ready"), "{text}");
         let mut explained = |states: [BackendState; 2], why: &str| {
             for (backend, state) in status.services[0].backends.iter_mut().zip(states) {
                 (backend.state, backend.why) = (state, Some(why.to_owned()));
