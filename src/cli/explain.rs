@@ -8,8 +8,7 @@ use std::process::ExitCode;
 use http::request::Parts;
 
 use super::ExplainArgs;
-use super::status::replicas;
-use crate::admin::{BackendState, BackendStatus, ServiceStatus, Status};
+use crate::admin::{BackendState, BackendStatus, Status};
 use crate::config::checked::{Config, Filters, Retries, Rewrite, Route, RouteAction, Service};
 use crate::config::quantity::spell_duration;
 use crate::error::FailureKind;
