@@ -252,7 +252,8 @@ impl App {
         let outliers = Outliers::new(self.registry.clone(), self.metrics.clone(), self.events.clone());
         tasks.spawn(outliers.telling(self.sentences.clone()).run(self.store.clone()));
         tasks.spawn(cold_starts::run(self.store.clone(), self.events.clone()));
-        tasks.spawn(Autoscaler::new(self.registry.clone(), self.events.clone()).run(self.store.clone()));
+        let autoscaler = Autoscaler::new(self.registry.clone(), self.events.clone(), self.readiness.clone());
+        tasks.spawn(autoscaler.run(self.store.clone()));
         tasks.spawn(reloads.run());
         tasks.spawn(pulse::run(self.store.clone()));
         tasks.spawn(replica_gauges::run(self.store.clone(), self.metrics.clone()));

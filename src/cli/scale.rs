@@ -86,7 +86,9 @@ fn wait(admin: &Admin, service: &str, n: u32, limit: Duration) -> Result<String,
         if waited >= limit {
             let failure = status::replicas::failure(found);
             let limit = quantity::spell_duration(limit);
-            return Err(format!("{ready} of {n} are ready after {limit}; it goes on\n{failure}").trim_end().to_owned());
+            return Err(format!("{ready} ready after {limit}, {n} wanted; it goes on\n{failure}")
+                .trim_end()
+                .to_owned());
         }
         std::thread::sleep(LOOK_EVERY);
         waited += LOOK_EVERY;
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn a_wait_ends_at_its_limit() {
         let error = wait(&serving(), "shop", 2, Duration::ZERO).unwrap_err();
-        assert_eq!(error, "0 of 2 are ready after 0s; it goes on");
+        assert_eq!(error, "0 ready after 0s, 2 wanted; it goes on");
         assert_eq!(sample_scaled().replicas.unwrap().ready, 1);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! requests ─► runtime ─► signals ─► decide (pure) ─► scale.intend ─┬─► control::replicas (container)
-//!               ▲                                                  └─► hook: a URL or a command (whatever else)
+//!               ▲                                                  └─► hook: a URL, a command, a Swarm (whatever else)
 //!               └── members change ◄── discovery ◄── replicas start and stop ◄─┘
 //! ```
 
@@ -22,9 +22,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::follow::{Follower, Plan, Report, Ties};
-use self::hook::{Courier, Office};
-use crate::config::checked::{Autoscale, Hook, Service as Declared, Source};
+use self::hook::{Courier, Office, Scaler};
+use crate::config::checked::{Autoscale, Service as Declared};
 use crate::lifecycle::clock;
+use crate::lifecycle::readiness::Readiness;
 use crate::runtime::registry::Registry;
 use crate::runtime::service::Service;
 use crate::runtime::snapshot::Snapshot;
@@ -40,6 +41,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(10);
 pub struct Autoscaler {
     registry: Arc<Registry>,
     events: Arc<Events>,
+    /// Tells whether what ran before has been found.
+    readiness: Readiness,
     /// When this process began, in seconds since 1970: intents count from 1 in each.
     started_unix: u64,
     followed: HashMap<ServiceName, Followed>,
@@ -52,14 +55,14 @@ struct Followed {
     plan: watch::Sender<Plan>,
     reports: watch::Receiver<Report>,
     follower: JoinSet<()>,
-    hook: Option<Hook>,
+    scaler: Option<Scaler>,
     courier: JoinSet<()>,
 }
 
 impl Autoscaler {
     /// Follows nobody yet.
-    pub fn new(registry: Arc<Registry>, events: Arc<Events>) -> Self {
-        Self { registry, events, started_unix: clock::unix_now().as_secs(), followed: HashMap::new() }
+    pub fn new(registry: Arc<Registry>, events: Arc<Events>, readiness: Readiness) -> Self {
+        Self { registry, events, readiness, started_unix: clock::unix_now().as_secs(), followed: HashMap::new() }
     }
 
     /// Follows the configuration in effect for ever.
@@ -101,13 +104,13 @@ impl Autoscaler {
         changes: &watch::Receiver<()>,
     ) {
         let plan = Plan::new(declared, autoscale);
-        let hook = hook_of(declared, autoscale);
+        let scaler = Scaler::of(declared, autoscale);
         let followed = self.followed.entry(declared.name.clone()).or_insert_with(|| Followed {
             service: service.clone(),
             plan: watch::Sender::new(plan.clone()),
             reports: watch::channel(Report::default()).1,
             follower: JoinSet::new(),
-            hook: None,
+            scaler: None,
             courier: JoinSet::new(),
         });
         followed.plan.send_if_modified(|known| {
@@ -118,19 +121,20 @@ impl Autoscaler {
         if is_idle(&mut followed.follower) {
             let (reporter, reports) = watch::channel(Report::default());
             let (leaving, events) = (self.registry.leaving.clone(), self.events.clone());
-            let ties = Ties { plans: followed.plan.subscribe(), leaving, events, reporter };
+            let (plans, readiness) = (followed.plan.subscribe(), self.readiness.clone());
+            let ties = Ties { plans, leaving, events, readiness, reporter };
             followed.follower.spawn(Follower::new(service, ties).run(changes.clone()));
             // A courier of before would read reports that nobody writes any more.
             (followed.reports, followed.courier) = (reports, JoinSet::new());
         }
-        if followed.hook != hook || is_idle(&mut followed.courier) {
+        if followed.scaler != scaler || is_idle(&mut followed.courier) {
             followed.courier = JoinSet::new(); // the old one ends here, and what it was doing with it
-            if let Some(hook) = hook.clone() {
+            if let Some(scaler) = scaler.clone() {
                 let (reports, events) = (followed.reports.clone(), self.events.clone());
                 let office = Office { reports, events, started_unix: self.started_unix };
-                followed.courier.spawn(Courier::new(service, hook, office).run());
+                followed.courier.spawn(Courier::new(service, scaler, office).run());
             }
-            followed.hook = hook;
+            followed.scaler = scaler;
         }
     }
 }
@@ -141,14 +145,6 @@ fn is_idle(tasks: &mut JoinSet<()>) -> bool {
         tracing::error!(%error, "an autoscaling task ended: this is a bug of Portway; it begins anew");
     }
     tasks.is_empty()
-}
-
-/// Who is told of intents, unless the source carries them out itself.
-fn hook_of(declared: &Declared, autoscale: &Autoscale) -> Option<Hook> {
-    match declared.source {
-        Source::Backends(_) | Source::Docker(_) => autoscale.hook.clone(),
-        Source::Container(_) | Source::Swarm(_) => None,
-    }
 }
 
 #[cfg(test)]

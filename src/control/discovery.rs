@@ -20,10 +20,11 @@ use self::candidates::{Candidates, Job, News};
 use self::notes::Notes;
 use self::readiness::Answer;
 use self::wanted::Wanted;
-use crate::config::checked::{self, Config, Endpoint, Source};
+use crate::config::checked::{self, Config, Endpoint, Source, SwarmSource};
 use crate::control::docker::census::{Census, Connection};
 use crate::control::docker::own::OwnId;
 use crate::control::docker::retiring::Retiring;
+use crate::control::docker::tasks::{self, Tasks};
 use crate::control::docker::watch::Hub;
 use crate::lifecycle::clock;
 use crate::lifecycle::readiness::Block;
@@ -48,6 +49,8 @@ pub struct Discovery {
     changes: Changes,
     own: Option<OwnId>,
     censuses: HashMap<Endpoint, watch::Receiver<Arc<Census>>>,
+    /// Of Swarm services, on other nodes than those whose engines are in `censuses`.
+    tasks: Tasks,
     candidates: Candidates,
     asked: JoinSet<(Job, Answer)>,
     /// Of the configuration that was looked at last.
@@ -78,17 +81,21 @@ pub struct Parts {
 struct Changes {
     engines: watch::Receiver<()>,
     retiring: watch::Receiver<()>,
+    tasks: watch::Receiver<()>,
 }
 
 impl Discovery {
     /// Knows nobody yet. `block` is dropped once what runs already is found, or two seconds have passed.
     pub fn new(parts: Parts, block: Block) -> Self {
-        let changes = Changes { engines: parts.hub.changes(), retiring: parts.retiring.changes() };
+        let tasks = Tasks::default();
+        let changes =
+            Changes { engines: parts.hub.changes(), retiring: parts.retiring.changes(), tasks: tasks.changes() };
         Self {
             parts,
             changes,
             own: OwnId::find(),
             censuses: HashMap::new(),
+            tasks,
             candidates: Candidates::default(),
             asked: JoinSet::new(),
             generation: 0,
@@ -126,6 +133,10 @@ impl Discovery {
                     changed.expect("who retires is ours");
                     looked = None;
                 }
+                changed = self.changes.tasks.changed() => {
+                    changed.expect("who asks for tasks is ours");
+                    looked = None;
+                }
                 Some(done) = self.asked.join_next() => {
                     // One that panicked is asked anew when it is overdue.
                     if let Ok((job, answer)) = done {
@@ -142,18 +153,29 @@ impl Discovery {
         let snapshot = store.load_full();
         self.generation = snapshot.generation;
         self.watch_engines(&snapshot.config);
-        let censuses: HashMap<Endpoint, Arc<Census>> =
+        self.tasks.retain(snapshot.config.services.iter().filter_map(swarm_of));
+        let censuses: Censuses =
             self.censuses.iter().map(|(endpoint, census)| (endpoint.clone(), census.borrow().clone())).collect();
         let mut services = HashSet::new();
         for declared in &snapshot.config.services {
+            let with_tasks = self.with_tasks(declared, &censuses);
             let Some(wanted) = Wanted::of(declared, &self.parts.project) else { continue };
-            let found = wanted.among(&censuses, self.own.as_ref(), &self.parts.retiring);
+            let censuses = with_tasks.as_ref().unwrap_or(&censuses);
+            let found = wanted.among(censuses, self.own.as_ref(), &self.parts.retiring);
             services.insert(declared.name.clone());
             self.candidates.update(&declared.name, found, now);
         }
         self.candidates.retain(&services);
         self.parts.registry.retain_found(&services);
         self.parts.notes.retain(&services);
+    }
+
+    /// What is known where the tasks of `declared` are, those of other nodes included; `None` if it has no tasks.
+    fn with_tasks(&mut self, declared: &checked::Service, censuses: &Censuses) -> Option<Censuses> {
+        let source = swarm_of(declared)?;
+        let mut census = Census::clone(censuses.get(&source.endpoint)?);
+        tasks::join(&mut census.containers, &self.tasks.of(source));
+        Some(HashMap::from([(source.endpoint.clone(), Arc::new(census))]))
     }
 
     fn watch_engines(&mut self, config: &Config) {
@@ -235,12 +257,20 @@ impl Discovery {
     }
 }
 
+fn swarm_of(service: &checked::Service) -> Option<&SwarmSource> {
+    match &service.source {
+        Source::Swarm(source) => Some(source),
+        Source::Backends(_) | Source::Docker(_) | Source::Container(_) => None,
+    }
+}
+
 /// The engines that a service needs.
 fn endpoints(service: &checked::Service) -> impl Iterator<Item = &Endpoint> {
     let (one, many) = match &service.source {
         Source::Docker(source) => (None, source.endpoints.as_slice()),
         Source::Container(source) => (Some(&source.endpoint), [].as_slice()),
-        Source::Backends(_) | Source::Swarm(_) => (None, [].as_slice()),
+        Source::Swarm(source) => (Some(&source.endpoint), [].as_slice()),
+        Source::Backends(_) => (None, [].as_slice()),
     };
     one.into_iter().chain(many)
 }
@@ -296,6 +326,9 @@ fn checked_spelling(duration: Duration) -> String {
 
 /// What is known of the containers of a service by now, of all its engines.
 type Found = HashMap<Arc<str>, finding::Finding>;
+
+/// What is known of the engines by now.
+type Censuses = HashMap<Endpoint, Arc<Census>>;
 
 /// Of whom something is known.
 type Services = HashSet<ServiceName>;

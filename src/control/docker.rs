@@ -21,6 +21,7 @@ pub mod reach;
 mod reading;
 pub mod retiring;
 mod roll;
+pub mod tasks;
 pub mod watch;
 
 use std::env;

@@ -18,6 +18,7 @@ use crate::control::history::{Applied, History, Origin, Text};
 use crate::control::watch::{self, Watch};
 use crate::lifecycle::{clock, drain};
 use crate::runtime::registry::Registry;
+use crate::runtime::snapshot::Snapshot;
 use crate::runtime::store::Store;
 use crate::telemetry::events::Events;
 use crate::telemetry::metrics::Metrics;
@@ -288,15 +289,17 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
     }
 }
 
-/// The services of `next` whose replicas are made from something else than `before` says.
-fn replaced(before: &Config, next: &Config) -> Vec<String> {
+/// The services of `next` whose members are made from something else than `before` says: they are to be replaced.
+fn replaced<S>(before: &Snapshot<S>, next: &Config) -> Vec<String> {
     let template = |service: &checked::Service| match &service.source {
         Source::Container(source) => Some(source.template.clone()),
         _ => None,
     };
-    let is_replaced = |service: &&checked::Service| {
-        let known = before.services.iter().find(|known| known.name == service.name).and_then(template);
-        known.is_some_and(|known| template(service).is_some_and(|template| template != known))
+    let is_replaced = |next: &&checked::Service| {
+        before.declared(&next.name).is_some_and(|(declared, service)| {
+            let (old, new) = (template(declared), template(next));
+            old.is_some() && new.is_some() && old != new && !service.members().members.is_empty()
+        })
     };
     next.services.iter().filter(is_replaced).map(|service| service.name.to_string()).collect()
 }

@@ -313,8 +313,11 @@ pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
         if let Some(ours) = inner.downcast_ref::<ProxyError>() {
             return ours.kind;
         }
-        // The upstream stream's own word for bytes that hyper would take: interim responses without end.
-        if inner.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::InvalidData) {
+        // The upstream stream's own word for bytes that hyper would take (interim responses without end), and hyper's for
+        // chunks that are none.
+        let is_invalid =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
+        if inner.downcast_ref::<io::Error>().is_some_and(is_invalid) {
             return FailureKind::UpstreamProtocol;
         }
         cause = inner.source();

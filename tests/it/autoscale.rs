@@ -3,7 +3,7 @@
 //! `control::autoscale::decide`, containers in the suites that have an engine.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,7 +114,7 @@ async fn load_and_its_end_are_told_to_the_hook_in_order_and_with_the_reason() {
     assert!(generations.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
     let up = told.iter().find(|told| told["desired"] == 4).expect("just seen");
     assert_eq!((&up["service"], &up["signals"]["in_flight"]), (&Value::from("web"), &Value::from(7)));
-    assert!(up["reason"].as_str().is_some_and(|reason| reason.ends_with("7 / 2 = 4")), "{up}");
+    assert!(up["reason"].as_str().is_some_and(|reason| reason.ends_with(" / 2 = 4")), "{up}");
     let up = &events(&portway, "scaling_up").await[0];
     let down = &events(&portway, "scaling_down").await;
     assert!(up["fields"].to_string().contains("want_panic") && !down.is_empty(), "{up} {down:?}");
@@ -174,10 +174,11 @@ async fn what_is_wanted_now_takes_the_place_of_what_was_not_told_yet() {
     hook.wait_told(1).await;
 }
 
-/// The first of `n` consecutive ports that are all free.
-fn free_ports(n: u16) -> u16 {
-    let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
-    (0..100).map(|_| free_address().port()).find(|first| (*first..first + n).all(is_free)).expect("a row of free ports")
+/// The first of three consecutive ports that are all free.
+fn three_free_ports() -> u16 {
+    let row = || [(); 3].map(|()| free_address().port());
+    let is_row = |ports: &[u16; 3]| ports[1] == ports[0] + 1 && ports[2] == ports[0] + 2;
+    std::iter::repeat_with(row).take(1_000).find(is_row).expect("a row of free ports")[0]
 }
 
 fn example(name: &str) -> PathBuf {
@@ -224,7 +225,7 @@ impl Drop for Gunicorns {
 async fn the_example_for_gunicorn_scales_from_zero_with_the_load_and_back_to_zero() {
     let Some(flask) = require("flask", Flask::find().await) else { return };
     let _turn = whole_machine().await;
-    let gunicorns = Gunicorns { scratch: Scratch::new(), first: free_ports(3) };
+    let gunicorns = Gunicorns { scratch: Scratch::new(), first: three_free_ports() };
     let (directory, first) = (&gunicorns.scratch.0, gunicorns.first);
     fs::write(directory.join("app.py"), APP).expect("the scratch directory can be written");
     let (admin, state) = (free_address(), directory.join("state"));
@@ -278,4 +279,60 @@ async fn the_example_for_swarm_asks_docker_for_the_number() {
     let asked = || fs::read_to_string(scratch.0.join("asked")).unwrap_or_default();
     eventually(PATIENCE, "docker was asked", || async { !asked().is_empty() }).await;
     assert_eq!(asked(), "service scale --detach shop_web=3\n");
+}
+
+/// An engine of a Swarm that a person has prepared: `PORTWAY_SWARM=unix:///run/docker.sock`, with the image `my-app` of
+/// `docker/my-app`. A test does not turn the machine's engine into a Swarm.
+fn swarm() -> Result<String, String> {
+    std::env::var("PORTWAY_SWARM").map_err(|_| "PORTWAY_SWARM names no engine that manages a Swarm".to_owned())
+}
+
+struct SwarmService {
+    endpoint: String,
+    name: String,
+}
+
+impl SwarmService {
+    fn docker(&self, arguments: &[&str]) -> String {
+        let output = std::process::Command::new("docker").args(["-H", &self.endpoint]).args(arguments).output();
+        let output = output.expect("there is a docker command");
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    fn replicas(&self) -> String {
+        self.docker(&["service", "inspect", "--format", "{{.Spec.Mode.Replicated.Replicas}}", &self.name])
+    }
+}
+
+impl Drop for SwarmService {
+    fn drop(&mut self) {
+        std::process::Command::new("docker").args(["-H", &self.endpoint, "service", "rm", &self.name]).output().ok();
+    }
+}
+
+/// On the network of the host there is one port, so one replica; that it comes from zero and goes is what counts here.
+#[tokio::test]
+async fn a_swarm_service_is_scaled_from_zero_and_its_task_is_the_backend() {
+    let Some(endpoint) = require("swarm", swarm()) else { return };
+    let port = free_address().port();
+    let service = SwarmService { endpoint: endpoint.clone(), name: format!("portway-test-{}", std::process::id()) };
+    let (name, port_text) = (service.name.as_str(), port.to_string());
+    let create = ["service", "create", "--detach", "--replicas", "0", "--network", "host", "--no-resolve-image"];
+    let run = ["my-app", "python", "-m", "flask", "--app", "app", "run", "--port", &port_text];
+    service.docker(&[&create[..], &["--name", name], &run[..]].concat());
+    let portway = Portway::start(&format!(
+        "services: {{ web: {{ swarm: {{ service: {name}, port: {port}, endpoint: {endpoint:?} }}, \
+         autoscale: {{ min: 0, max: 3, stable: 2s, idle: 4s }} }} }}"
+    ))
+    .await;
+    let answer = portway.get("/api").await;
+    assert_eq!((answer.status, answer.text()), (200, "Hello, World!".to_owned()), "{}", portway.stderr());
+    assert_eq!(service.replicas(), "1");
+    eventually(PATIENCE * 3, "no replica", || async { service.replicas() == "0" }).await;
+    eventually(PATIENCE * 3, "no task", || async {
+        service.docker(&["ps", "-q", "--filter", &format!("label=com.docker.swarm.service.name={name}")]).is_empty()
+    })
+    .await;
+    assert_eq!(portway.get("/api").await.status, 200, "and from zero again: {}", portway.stderr());
 }

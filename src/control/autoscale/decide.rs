@@ -25,8 +25,8 @@
 //!    targets is in panic: two replicas, then one again, then two.
 //! 3. **A limit of steps never undoes what was wanted already.** Else replicas that fall ill under load take others with
 //!    them: `ready` falls, and with it what may be wanted. Nor do replicas that are still on their way out call others.
-//! 4. **Who runs when nobody has decided yet stays for a stable window**, counted from the first decision. Knative starts
-//!    in panic for the same reason: after a restart there is no history.
+//! 4. **Who is found running without ever having been wanted stays for a stable window**, counted from the first decision.
+//!    Knative starts in panic for the same reason: after a restart there is no history.
 //! 5. **Zero is a sleep**: `idle` without a request in flight and none arriving, and then `min` at once. Any request ends
 //!    it, and the windows begin anew with that request. While a request was there lately, at least one replica is wanted.
 
@@ -181,6 +181,10 @@ pub struct Formula {
     policy: Autoscale,
     memory: Memory,
     began: Option<Moment>,
+    /// The most that was ever wanted.
+    most: u32,
+    /// What was found beyond that while it was learning.
+    found: u32,
     /// The last request, or the first look at replicas that ran already.
     used_at: Option<Moment>,
     panicked_at: Option<Moment>,
@@ -227,7 +231,7 @@ pub fn step(policy: &Autoscale) -> Duration {
 impl Formula {
     /// Nothing has been seen yet.
     pub fn new(policy: Autoscale) -> Self {
-        Self { memory: Memory::new(&policy), policy, began: None, used_at: None, panicked_at: None }
+        Self { memory: Memory::new(&policy), policy, began: None, most: 0, found: 0, used_at: None, panicked_at: None }
     }
 
     /// Goes on under another policy; what was seen stays, unless it was seen through other windows.
@@ -266,18 +270,23 @@ impl Formula {
 
     /// Decides.
     pub fn decide(&mut self, now: Moment, scene: &Scene) -> Decision {
-        let began = *self.began.get_or_insert(now);
+        self.began.get_or_insert(now);
         let running = scene.ready.saturating_add(scene.starting);
         if self.used_at.is_none() && scene.intended.is_none() && running > 0 {
             self.used_at = Some(now);
         }
+        self.most = self.most.max(scene.intended.unwrap_or(0));
+        if running > self.most && self.is_learning(now) {
+            self.found = running;
+        }
+        let stays = running.min(self.found);
         let mut decision = self.by_formula(now, scene);
         if !self.is_awake(now) {
             let because = self.used_at.map_or(Because::Unasked, |_| Because::Idle(self.policy.idle));
             decision.settle(0, because);
             decision.raise(self.policy.min, Bound::Min(self.policy.min));
-        } else if now.since(began) < self.policy.stable && decision.desired < running {
-            decision.settle(running, Because::AtStart);
+        } else if self.is_learning(now) && decision.desired < stays {
+            decision.settle(stays, Because::AtStart);
         }
         decision.clamp(self.policy.max.get(), Bound::Max);
         if let Some(pinned) = scene.pinned {

@@ -13,6 +13,7 @@ use super::decide::{self, Decision, Formula, Scene};
 use super::signals::{self, Counted, Meter, Signals, Sources};
 use crate::config::checked::{Autoscale, Service as Declared};
 use crate::lifecycle::clock;
+use crate::lifecycle::readiness::Readiness;
 use crate::runtime::leaving::Leaving;
 use crate::runtime::scale;
 use crate::runtime::service::Service;
@@ -26,6 +27,8 @@ const AT_MOST_EVERY: Duration = Duration::from_millis(10);
 /// After a start, engines are still being asked what runs, and addresses are being probed. A decision before that would be
 /// made about nothing, and could take away what runs.
 const SETTLE: Duration = Duration::from_secs(1);
+/// An engine that is away does not keep requests waiting for longer.
+const SETTLE_MAX: Duration = Duration::from_secs(3);
 
 /// What the configuration says about following a service.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +57,8 @@ pub(super) struct Ties {
     pub(super) plans: watch::Receiver<Plan>,
     pub(super) leaving: Arc<Leaving>,
     pub(super) events: Arc<Events>,
+    /// Blocked while what ran before is being found.
+    pub(super) readiness: Readiness,
     pub(super) reporter: watch::Sender<Report>,
 }
 
@@ -65,7 +70,7 @@ pub(super) struct Follower {
     plan: Plan,
     formula: Formula,
     meter: Meter,
-    settled_at: Moment,
+    began: Moment,
     due_at: Moment,
 }
 
@@ -75,7 +80,7 @@ impl Follower {
         let mut meter = Meter::new(now, sources(service, &ties.leaving));
         meter.set_target(plan.autoscale.target);
         let formula = Formula::new(plan.autoscale.clone());
-        Self { service: service.clone(), ties, plan, formula, meter, settled_at: now.after(SETTLE), due_at: now }
+        Self { service: service.clone(), ties, plan, formula, meter, began: now, due_at: now }
     }
 
     /// Follows the service for as long as somebody has an interest in it; `changes` tells of configurations, members, pins.
@@ -139,11 +144,19 @@ impl Follower {
         }
     }
 
-    /// Nobody has decided yet, and what runs may not have been found. Only what is missing for sure is asked for then.
+    /// Nobody has decided yet, and what runs may not have been found. What is missing for sure is asked for even then, and
+    /// what an engine says to run may stay, so that it is looked after.
     fn is_too_early(&self, now: Moment, scene: &Scene, decision: &Decision) -> bool {
-        let nobody_said = scene.intended.is_none() && scene.pinned.is_none();
+        if scene.intended.is_some() || scene.pinned.is_some() {
+            return false;
+        }
+        let age = now.since(self.began);
+        if age < SETTLE || (age < SETTLE_MAX && !self.ties.readiness.is_ready()) {
+            return true;
+        }
         let running = scene.ready + scene.starting;
-        nobody_said && (now < self.settled_at || (self.formula.is_learning(now) && decision.desired <= running))
+        let is_found = running > 0 && self.plan.counted == Counted::Found;
+        self.formula.is_learning(now) && decision.desired <= running && !is_found
     }
 
     fn say(&self, scene: &Scene, decision: &Decision, signals: &Signals) {

@@ -1,9 +1,11 @@
-//! Carries intents to whoever changes the number of replicas where Portway cannot: a URL or a command.
+//! Carries intents to whoever changes the number of replicas where Portway does not start them itself: a URL, a command, the
+//! manager of a Swarm.
 //! Promises order, one at a time, that a newer intent takes the place of one which is not on its way, and that nothing
 //! is forgotten: what failed is tried again until it works or something else is wanted. A hook is told a number, not a
 //! change, so being told twice does no harm.
 
 mod command;
+mod swarm;
 mod url;
 
 use std::fmt::Display;
@@ -16,8 +18,9 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use super::follow::Report;
-use crate::config::checked::{Hook, HookWay};
+use crate::config::checked::{Autoscale, Hook, HookWay, Service as Declared, Source, SwarmSource};
 use crate::config::quantity::spell_duration;
+use crate::control::docker::error::EngineError;
 use crate::lifecycle::clock;
 use crate::runtime::scale::{Intent, StartFailure};
 use crate::runtime::service::Service;
@@ -47,6 +50,10 @@ enum Refusal {
     Status { status: u16, words: String },
     #[error("cannot start {program}: {source}. Is it there, and may this user run it?")]
     Unstartable { program: String, source: io::Error },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("Swarm service `{0}` has no number of replicas: it is not replicated")]
+    NotReplicated(String),
     #[error("{}{}", ending(*.status), quoted(.words))]
     Exit { status: ExitStatus, words: String },
 }
@@ -113,6 +120,26 @@ impl Message {
     }
 }
 
+/// Who changes the number of replicas.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Scaler {
+    /// Whoever the user named.
+    Hook(Hook),
+    /// The manager of a Swarm.
+    Swarm(SwarmSource),
+}
+
+impl Scaler {
+    /// Who is told about `declared`; `None` where Portway itself starts and stops replicas.
+    pub(super) fn of(declared: &Declared, autoscale: &Autoscale) -> Option<Self> {
+        match &declared.source {
+            Source::Backends(_) | Source::Docker(_) => autoscale.hook.clone().map(Scaler::Hook),
+            Source::Swarm(source) => Some(Scaler::Swarm(source.clone())),
+            Source::Container(_) => None,
+        }
+    }
+}
+
 /// What couriers share.
 #[derive(Clone, Debug)]
 pub(super) struct Office {
@@ -125,7 +152,7 @@ pub(super) struct Office {
 #[derive(Debug)]
 pub(super) struct Courier {
     service: Arc<Service>,
-    hook: Hook,
+    scaler: Scaler,
     office: Office,
     intents: watch::Receiver<Intent>,
     /// Tries that failed since one that did not.
@@ -133,9 +160,9 @@ pub(super) struct Courier {
 }
 
 impl Courier {
-    pub(super) fn new(service: &Arc<Service>, hook: Hook, office: Office) -> Self {
+    pub(super) fn new(service: &Arc<Service>, scaler: Scaler, office: Office) -> Self {
         let intents = service.group.scale.intents();
-        Self { service: service.clone(), hook, office, intents, failed_in_a_row: 0 }
+        Self { service: service.clone(), scaler, office, intents, failed_in_a_row: 0 }
     }
 
     /// Carries them for ever, the present one first: a new hook knows nothing yet.
@@ -178,9 +205,12 @@ impl Courier {
     async fn tell(&self, intent: &Intent) -> Result<(), Refusal> {
         let report = *self.office.reports.borrow();
         let message = Message::new(&self.service, self.office.started_unix, intent, report);
-        match &self.hook.way {
-            HookWay::Url(uri) => url::post(uri, &message, self.hook.timeout).await,
-            HookWay::Command(command) => command::run(command, &message, self.hook.timeout).await,
+        match &self.scaler {
+            Scaler::Swarm(source) => swarm::scale(source, intent.desired).await,
+            Scaler::Hook(Hook { way: HookWay::Url(uri), timeout }) => url::post(uri, &message, *timeout).await,
+            Scaler::Hook(Hook { way: HookWay::Command(command), timeout }) => {
+                command::run(command, &message, *timeout).await
+            }
         }
     }
 
@@ -218,11 +248,14 @@ impl Courier {
         self.office.events.push("scaler_failed", "scaler failed", &fields);
     }
 
-    /// Which hook it is, for people: without its arguments and its query, which may hold a secret.
+    /// Who it is, for people: without its arguments and its query, which may hold a secret.
     fn who(&self) -> String {
-        match &self.hook.way {
-            HookWay::Url(uri) => format!("hook {}", url::shown(uri)),
-            HookWay::Command(command) => format!("hook {}", command.first().map_or("", String::as_str)),
+        match &self.scaler {
+            Scaler::Swarm(source) => format!("swarm service {}", source.service),
+            Scaler::Hook(Hook { way: HookWay::Url(uri), .. }) => format!("hook {}", url::shown(uri)),
+            Scaler::Hook(Hook { way: HookWay::Command(command), .. }) => {
+                format!("hook {}", command.first().map_or("", String::as_str))
+            }
         }
     }
 }

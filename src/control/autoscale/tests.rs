@@ -58,8 +58,8 @@ impl Stage {
         let build = Build { generation: 1, registry: &registry, metrics: &metrics, stack: &|_| None, previous: None };
         let store = Arc::new(Store::new(Snapshot::build(config(FOUR, Some(autoscale)), &build)));
         let mut tasks = JoinSet::new();
-        let stage_of = |store: &Arc<Store<()>>| Autoscaler::new(registry.clone(), events.clone()).run(store.clone());
-        tasks.spawn(stage_of(&store));
+        let autoscaler = Autoscaler::new(registry.clone(), events.clone(), Readiness::new());
+        tasks.spawn(autoscaler.run(store.clone()));
         let stage = Self { store, registry, metrics, events, _tasks: tasks };
         stage.ready(n_ready);
         stage

@@ -9,7 +9,9 @@ use super::Found;
 use super::finding::{Finding, Standing};
 use crate::config::checked::{self, Endpoint, LabelMatch, Reach, Source};
 use crate::control::docker::census::Census;
-use crate::control::docker::facts::{ContainerFacts, ContainerHealth, ContainerState, LABEL_PROJECT, LABEL_SERVICE};
+use crate::control::docker::facts::{
+    ContainerFacts, ContainerHealth, ContainerState, LABEL_PROJECT, LABEL_SERVICE, LABEL_SWARM_SERVICE,
+};
 use crate::control::docker::own::OwnId;
 use crate::control::docker::reach::Vantage;
 use crate::control::docker::retiring::Retiring;
@@ -25,6 +27,7 @@ pub(super) struct Wanted<'a> {
 enum Labels<'a> {
     Match(&'a LabelMatch),
     Ours { service: &'a str, project: &'a str },
+    TasksOf(&'a str),
 }
 
 impl<'a> Wanted<'a> {
@@ -43,7 +46,13 @@ impl<'a> Wanted<'a> {
                 reach: &source.reach,
                 endpoints: vec![&source.endpoint],
             }),
-            Source::Backends(_) | Source::Swarm(_) => None,
+            Source::Swarm(source) => Some(Self {
+                labels: Labels::TasksOf(&source.service),
+                port: source.port,
+                reach: &source.reach,
+                endpoints: vec![&source.endpoint],
+            }),
+            Source::Backends(_) => None,
         }
     }
 
@@ -78,6 +87,7 @@ impl<'a> Wanted<'a> {
         match &self.labels {
             Labels::Match(LabelMatch { key, value: Some(value) }) => has(key, value),
             Labels::Match(LabelMatch { key, value: None }) => container.labels.contains_key(key),
+            Labels::TasksOf(service) => has(LABEL_SWARM_SERVICE, service),
             Labels::Ours { service, project } => has(LABEL_SERVICE, service) && has(LABEL_PROJECT, project),
         }
     }

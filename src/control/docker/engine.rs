@@ -5,6 +5,8 @@
 //! Calls carry no version of the API: an engine then speaks its own newest one, and both ends of the field refuse any pinned
 //! one (20.10 knows none above 1.41, 29 none below 1.44).
 
+mod swarm;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -24,6 +26,7 @@ use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt, future, stream};
 use tokio::time::timeout;
 
+pub use self::swarm::SwarmService;
 use super::error::{EngineError, EngineErrorKind};
 use super::facts::ContainerFacts;
 use super::place::Place;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 pub const LABEL_SERVICE: &str = "portway.service";
 /// Names whose it is: two instances on one engine leave each other's containers alone.
 pub const LABEL_PROJECT: &str = "portway.project";
+/// What a Swarm puts on the containers of a service's tasks.
+pub const LABEL_SWARM_SERVICE: &str = "com.docker.swarm.service.name";
 /// Tells what it was made from: a replica with another value is replaced.
 pub const LABEL_TEMPLATE: &str = "portway.template";
 

@@ -51,7 +51,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             let snapshot = self.build(candidate.config.clone(), before.clone()).await;
             (diff, (snapshot, commit), before)
         };
-        let replacing = super::replaced(&before.config, &candidate.config);
+        let replacing = super::replaced(&before, &candidate.config);
         let generation = self.publish(prepared, &before);
         drop(before);
         let needs_restart = needing_restart(&self.handle.told().started_with, &candidate.config);

@@ -36,7 +36,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
     }
 
     pub(super) fn report_applied(&self, change: &Change) {
-        let Change { generation, diff, took, origin, needs_restart, warnings, replacing } = change;
+        let Change { generation, diff, took, origin, needs_restart, warnings, replacing: _ } = change;
         let [added, removed, changed] = [Kind::Added, Kind::Removed, Kind::Changed].map(|kind| diff.names(kind));
         let (kind, message) = match origin {
             Origin::File => ("config_applied", "config applied"),
@@ -48,10 +48,6 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             Origin::Rollback(to) => Some(*to),
         };
         tracing::info!(generation, to, added, removed, changed, took_ms, "{message}");
-        if !replacing.is_empty() {
-            let services = replacing.join(",");
-            tracing::info!(%services, "replicas are to be replaced: it is applied when they are");
-        }
         let text = |names: Option<String>| names.unwrap_or_default();
         let (added, removed, changed) = (text(added), text(removed), text(changed));
         let mut fields: Vec<(&str, &dyn std::fmt::Display)> = vec![("generation", generation), ("took_ms", &took_ms)];

@@ -10,7 +10,12 @@
 //! New replicas take requests when discovery's probe has passed, and an old one is retired when a new one carries its whole
 //! share. Starts that fail [`replacement::TRIES`] times in a row, or one that takes no requests for
 //! [`READY_WITHIN`], make the replacement a failed one: what takes requests stays, new or old, what does not is removed, and
-//! it is tried again with pauses up to [`brake::PAUSE_MAX`].
+//! it is tried again with pauses up to [`brake::PAUSE_MAX`]. The reload that began it has answered long before: it says which
+//! services are being replaced, and the failure is told by the log, an event, the service's status and
+//! `portway_config_last_reload_success`. What ends meanwhile is made again from what the file says, not from what it said.
+//!
+//! A service that is gone from the file, or that names another engine, leaves orphans, which finish and are removed where
+//! they are: on engines that the file names, or did since Portway was started.
 //!
 //! `pull: always` fetches before every start: replicas that run are not replaced when a tag comes to mean another image.
 

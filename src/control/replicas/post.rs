@@ -37,6 +37,9 @@ const DRAIN_OF_ORPHANS: Duration = Duration::from_secs(30);
 /// The same from SIGTERM to SIGKILL.
 const STOP_OF_ORPHANS: Duration = Duration::from_secs(10);
 
+/// Why an orphan goes.
+const GONE: &str = "its service is gone from the file";
+
 /// What all services share.
 #[derive(Debug)]
 pub(super) struct Common {
@@ -260,7 +263,7 @@ impl Post {
     /// How many there are to be, and why; `None` while nobody has said.
     fn aim(&mut self) -> Option<Aim> {
         let Some(order) = &mut self.order else {
-            return Some(Aim { wanted: 0, because: "its service is gone from the file".into() });
+            return Some(Aim { wanted: 0, because: GONE.into() });
         };
         match &mut order.intents {
             Some(intents) => {
@@ -342,7 +345,8 @@ impl Post {
                 common.teller.taken_back(&self.service, &self.name(id));
             }
             Step::Retire(id, why) => {
-                common.teller.retired(&self.service, &self.name(id), why.words(), self.crew.in_flight(id));
+                let because = if self.order.is_some() { why.words() } else { GONE };
+                common.teller.retired(&self.service, &self.name(id), because, self.crew.in_flight(id));
                 self.crew.retired(id, now);
                 common.retiring.retire(id.clone());
             }

@@ -56,7 +56,7 @@ impl Teller {
 
     pub(super) fn ready(&self, service: &str, replica: &str, took: Duration) {
         let took_ms = millis(took);
-        tracing::info!(service, replica, took_ms, "replica ready");
+        tracing::debug!(service, replica, took_ms, "replica ready"); // discovery has said it to operators
         let fields: [(&str, &dyn std::fmt::Display); 3] =
             [("service", &service), ("replica", &replica), ("took_ms", &took_ms)];
         self.events.push("replica_ready", "replica ready", &fields);

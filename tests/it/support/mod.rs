@@ -6,6 +6,7 @@
 #![allow(unused_imports, reason = "re-exports for suites that come later")]
 
 mod client;
+mod docker;
 mod flask;
 mod idle_closer;
 mod load;
@@ -27,6 +28,7 @@ use tokio::sync::{Mutex, MutexGuard};
 pub(crate) use self::wire::Reader;
 
 pub(crate) use client::{Client, Ending, exchange, get};
+pub(crate) use docker::{Container, Docker, Engine, LABEL_TEST, Manner, PORT, Page, wait_backends};
 pub(crate) use flask::{Flask, Fleet, Worker};
 pub(crate) use idle_closer::{IdleCloser, Manners};
 pub(crate) use load::{Load, Report};

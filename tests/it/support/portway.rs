@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::{Client, Metrics, PATIENCE, Response, eventually, free_address, get, 
 pub(crate) struct Portway {
     child: Guarded,
     scratch: Scratch,
+    file: PathBuf,
     /// Where it listens, unless the test's YAML has its own `listen`.
     pub(crate) address: SocketAddr,
     /// Its admin listener, unless the test's YAML has its own `admin`.
@@ -33,6 +35,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) files_max: Option<u64>,
     /// Variables of its environment.
     pub(crate) env: Vec<(&'a str, &'a str)>,
+    /// The name of its file, where the test's two processes are to have one in common; absolute.
+    pub(crate) file: Option<&'a Path>,
 }
 
 impl Portway {
@@ -59,7 +63,7 @@ impl Portway {
     pub(crate) fn spawn(launch: Launch<'_>) -> Self {
         let scratch = Scratch::new();
         let (address, admin) = (free_address(), free_address());
-        let file = scratch.0.join("portway.yaml");
+        let file = launch.file.map_or_else(|| scratch.0.join("portway.yaml"), Path::to_owned);
         fs::write(&file, with_addresses(launch.yaml, address, admin)).expect("the scratch directory can be written");
         let log = |name: &str| File::create(scratch.0.join(name)).expect("the scratch directory can be written");
         let mut command = match launch.files_max {
@@ -73,7 +77,7 @@ impl Portway {
         command.arg("run").arg("-c").arg(&file).envs(launch.env).current_dir(&scratch.0);
         command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self { child: Guarded(child), scratch, address, admin }
+        Self { child: Guarded(child), scratch, file, address, admin }
     }
 
     /// The process id.
@@ -125,8 +129,8 @@ impl Portway {
     }
 
     /// The configuration file.
-    pub(crate) fn file(&self) -> std::path::PathBuf {
-        self.scratch.0.join("portway.yaml")
+    pub(crate) fn file(&self) -> PathBuf {
+        self.file.clone()
     }
 
     /// Writes the configuration in place; `listen`, `admin` and `workers` as at the start where `yaml` has none.

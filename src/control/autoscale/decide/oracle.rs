@@ -15,6 +15,8 @@ pub(super) struct Oracle {
     samples: Vec<(Moment, Sample)>,
     decisions: Vec<Past>,
     began: Option<Moment>,
+    /// What ran and what was wanted, at each decision so far.
+    scenes: Vec<(Moment, Scene)>,
     /// Somebody used the service, or was found running.
     uses: Vec<Moment>,
 }
@@ -27,7 +29,7 @@ struct Past {
 
 impl Oracle {
     pub(super) fn new(policy: Autoscale) -> Self {
-        Self { policy, samples: vec![], decisions: vec![], began: None, uses: vec![] }
+        Self { policy, samples: vec![], decisions: vec![], began: None, scenes: vec![], uses: vec![] }
     }
 
     pub(super) fn note(&mut self, now: Moment, sample: Sample) {
@@ -45,18 +47,33 @@ impl Oracle {
         if self.uses.is_empty() && scene.intended.is_none() && running > 0 {
             self.uses.push(now);
         }
+        self.scenes.push((now, scene));
+        let found = self.found(began);
         let mut desired = match self.awake_since(now) {
             None => self.policy.min,
             Some(woke) => {
                 let wanted = self.awake(now, woke, scene);
                 let is_young = nanos(now, began) < self.policy.stable.as_nanos();
-                if is_young && wanted < running { running } else { wanted }
+                if is_young { wanted.max(running.min(found)) } else { wanted }
             }
         };
         if desired > self.policy.max.get() {
             desired = self.policy.max.get();
         }
         scene.pinned.unwrap_or(desired)
+    }
+
+    /// Who ran in the first window although so many had never been wanted: as last seen.
+    fn found(&self, began: Moment) -> u32 {
+        let mut found = 0;
+        for (idx, (at, scene)) in self.scenes.iter().enumerate() {
+            let running = scene.ready + scene.starting;
+            let ever_wanted = self.scenes[..=idx].iter().filter_map(|(_, scene)| scene.intended).max().unwrap_or(0);
+            if nanos(*at, began) < self.policy.stable.as_nanos() && running > ever_wanted {
+                found = running;
+            }
+        }
+        found
     }
 
     /// When the present stretch of uses began, none of which is `idle` after the one before; `None` if it is over.

@@ -276,6 +276,16 @@ fn after_a_restart_what_runs_stays_for_a_stable_window() {
 }
 
 #[test]
+fn what_was_only_wanted_by_hand_is_not_kept() {
+    let mut stage = Stage::new(policy());
+    stage.load(1, SECOND);
+    stage.pinned = Some(5);
+    assert_eq!(stage.load(1, SECOND), 5);
+    stage.pinned = None;
+    assert_eq!(stage.load(1, SECOND), 1);
+}
+
+#[test]
 fn replicas_that_are_found_one_after_another_are_all_kept() {
     let mut stage = Stage::running(policy(), 1);
     stage.load(1, SECOND);

@@ -31,7 +31,7 @@ impl Stage {
         let office = Office { reports, events: events.clone(), started_unix: 1_700_000_000 };
         let mut courier = tokio::task::JoinSet::new();
         let hook = Hook { way, timeout: Duration::from_secs(5) };
-        courier.spawn(Courier::new(&service, hook, office).run());
+        courier.spawn(Courier::new(&service, Scaler::Hook(hook), office).run());
         Self { service, events, _courier: courier }
     }
 
