@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use http::request::Parts;
 
 use super::ExplainArgs;
+use super::status::replicas;
 use crate::admin::{BackendState, BackendStatus, Status};
 use crate::config::checked::{Config, Filters, Retries, Rewrite, Route, RouteAction, Service};
 use crate::config::quantity::spell_duration;
@@ -253,11 +254,11 @@ fn backends(service: &Service, running: Result<(Status, String), String>) -> Str
             let mark = if candidates == 1 { "← would be picked" } else { "← may be picked" };
             let rows: Vec<[String; 5]> = backends.iter().map(|backend| live(backend, mark)).collect();
             let listed = match backends.is_empty() {
-                true => format!("backends   {}\n", found::without(service)),
+                true => format!("backends   {}\n", found::without(service, &known)),
                 false => block(&rows) + &nobody_sound(service, backends),
             };
             let of_containers = found::source(&service.source).map(|source| format!("           {source}\n"));
-            let replicas = known.replicas.as_ref().map(|_| super::status::replicas::cell(&known));
+            let replicas = known.replicas.as_ref().map(|_| replicas::cell(&known));
             let replicas = replicas.map(|cell| format!("replicas   {cell}\n"));
             let source = of_containers.unwrap_or_default() + &replicas.unwrap_or_default();
             listed + &source + &format!("           (as the instance at {address} has them)\n")
@@ -473,7 +474,7 @@ replicas   0 to 10, for 7 in flight each
         status.services = vec![sample_cold()];
         let text = ask(Ok((status.clone(), "here".to_owned())));
         let wanted = "\
-backends   none at present: a request waits for the first, at most 1m
+backends   cold: the request waits for the first replica, 1m at most
            containers of image a, port 1
 replicas   0 (0–10), idle 2 h
            (as the instance at here has them)

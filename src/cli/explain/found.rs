@@ -1,6 +1,8 @@
 //! Where the backends of a service come from and how many there are to be, as the file says it.
 //! Promises a line for each source but written addresses, which speak for themselves. It asks no engine.
 
+use crate::admin::ServiceStatus;
+use crate::cli::status::replicas as replicas_of;
 use crate::config::checked::{Autoscale, Endpoint, Reach, Service, Source, Target};
 use crate::config::quantity::spell_duration;
 
@@ -56,6 +58,18 @@ fn scaled(autoscale: &Autoscale) -> String {
         Target::Latency(latency) => format!("answers in {}", spell_duration(latency)),
     };
     format!("{} to {}, for {target}", autoscale.min, autoscale.max)
+}
+
+/// What becomes of a request while there is no backend: `cold: the request waits …`.
+pub(super) fn without(service: &Service, known: &ServiceStatus) -> String {
+    let what = match &service.autoscale {
+        Some(autoscale) => {
+            let patience = spell_duration(autoscale.hold.timeout.min(service.timeout));
+            format!("the request waits for the first replica, {patience} at most")
+        }
+        None => "the answer is 503 no_healthy_backend".to_owned(),
+    };
+    format!("{}: {what}", replicas_of::backends(known))
 }
 
 #[cfg(test)]

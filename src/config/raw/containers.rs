@@ -120,7 +120,7 @@ impl Command {
 
 /// What Compose has and a replica does not, and what to do about it.
 const COMPOSE_KEYS: &[(&str, &str)] = &[
-    ("build", "Portway builds nothing: build the image with `docker build -t` and name it under `image`"),
+    ("build", "Portway builds nothing: build the image with `docker build -t NAME` and write `image: NAME`"),
     ("restart", "leave it out: Portway replaces a replica that ends"),
     ("depends_on", "leave it out: requests wait for a backend that is ready"),
     ("healthcheck", "it belongs to the service: `health:` beside `container:`"),
@@ -159,12 +159,13 @@ impl Decode for Container {
         let container =
             decoder.mapping(node, "a mapping such as { image: \"acme/thumbs:1.4\", port: 5000 }", |keys| {
                 keys.hints(COMPOSE_KEYS);
-                let image_help = match keys.has_value("build") {
-                    true => "Portway builds nothing: build the image with `docker build -t NAME` and add `image: NAME`",
-                    false => "add, for example, `image: acme/thumbs:1.4`",
+                // One word about the image is enough.
+                let image = match keys.has_value("build") {
+                    true => keys.get("image"),
+                    false => keys.required_as("image", "add, for example, `image: acme/thumbs:1.4`"),
                 };
                 Container {
-                    image: keys.required_as("image", image_help),
+                    image,
                     port: keys.required_as("port", "add `port:`, the port that it listens on, inside"),
                     command: keys.get("command"),
                     environment: keys.get::<Environment>("environment").map(|pairs| pairs.0),

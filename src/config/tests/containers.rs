@@ -313,7 +313,7 @@ const CASES: [(&str, &str); 77] = [
     ),
     (
         "container: { build: ., port: 1 }",
-        "3:16 `container` of service `web` has no `image` (Portway builds nothing: build the image with `docker build -t NAME` and add `image: NAME`)\n3:18 unknown key `build` in `container` of service `web` (Portway builds nothing: build the image with `docker build -t` and name it under `image`)",
+        "3:18 unknown key `build` in `container` of service `web` (Portway builds nothing: build the image with `docker build -t NAME` and write `image: NAME`)",
     ),
     (
         "container: { image: a, port: 1, restart: always }",

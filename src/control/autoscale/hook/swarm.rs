@@ -52,7 +52,8 @@ mod tests {
         tokio::spawn(async move {
             for (status, body) in answers {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                kept.lock().unwrap().push(read(&mut stream).await);
+                let request = read(&mut stream).await;
+                kept.lock().unwrap().push(request);
                 let body = body.to_string();
                 let head = "Content-Type: application/json\r\nConnection: close\r\n";
                 let answer = format!("HTTP/1.1 {status} Word\r\n{head}Content-Length: {}\r\n\r\n{body}", body.len());
