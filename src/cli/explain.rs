@@ -496,7 +496,7 @@ replicas   0 (0–10), idle 2 h
         cold.services[0].backends.clear();
         let parts = request::parts("GET", "http://shop.example.com/", &[]).unwrap();
         let text = explain(&scaled.config, parts, || Ok((cold, "here".to_owned()))).text;
-        assert!(text.contains("a request is held until the first replica is ready"), "{text}");
+        assert!(text.contains("the request waits for the first replica, 1m at most"), "{text}");
         let mut explained = |states: [BackendState; 2], why: &str| {
             for (backend, state) in status.services[0].backends.iter_mut().zip(states) {
                 (backend.state, backend.why) = (state, Some(why.to_owned()));

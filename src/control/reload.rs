@@ -335,3 +335,33 @@ async fn read(file: PathBuf) -> Read {
     });
     reading.await.expect("reading a configuration panics on no input")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::expand::ProcessEnvironment;
+    use crate::runtime::backend::{Instance, Located};
+    use crate::runtime::snapshot::Build;
+
+    fn config(image: &str) -> Config {
+        let text = format!("services: {{ thumbs: {{ container: {{ image: \"{image}\", port: 1, replicas: 1 }} }} }}");
+        load::parse(&text, "portway.yaml", &ProcessEnvironment).expect("it is right").config
+    }
+
+    #[test]
+    fn a_service_is_replaced_when_it_has_replicas_that_are_made_from_something_else() {
+        let metrics = Metrics::new();
+        let registry = Registry::new(metrics.clone());
+        let snapshot = |image: &str| {
+            let build =
+                Build { generation: 1, registry: &registry, metrics: &metrics, stack: &|_| None, previous: None };
+            Snapshot::<()>::build(config(image), &build)
+        };
+        assert_eq!(replaced(&snapshot("acme:1"), &config("acme:2")), [""; 0]);
+        let instance = Some(Instance { id: "a".into(), name: "a".into() });
+        let place = Located { address: ([127, 0, 0, 1], 1).into(), instance };
+        registry.note_found(&snapshot("acme:1").services[0].name, [place].into());
+        assert_eq!(replaced(&snapshot("acme:1"), &config("acme:2")), ["thumbs"]);
+        assert_eq!(replaced(&snapshot("acme:1"), &config("acme:1")), [""; 0]);
+    }
+}

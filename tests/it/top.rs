@@ -62,19 +62,20 @@ impl Terminal {
         stdin.write_all(keys.as_bytes()).and_then(|()| stdin.flush()).expect("the terminal takes keys");
     }
 
-    /// Reads to the end; what was drawn after the screen was given back.
-    fn afterwards(mut self) -> String {
+    /// Reads to the end: the screen was given back, and the terminal is as it was.
+    #[track_caller]
+    fn assert_given_back(mut self) {
         while let Ok(piece) = self.pieces.recv_timeout(PATIENCE) {
             self.seen += &String::from_utf8_lossy(&piece);
         }
         let (_, rest) = self.seen.rsplit_once(LEAVE).unwrap_or_else(|| panic!("no way back in {:?}", self.seen));
-        rest.split_whitespace().collect::<Vec<_>>().join(" ")
+        let rest = rest.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(rest, "code 0 isig icanon echo", "{:?}", self.seen);
     }
 }
 
 const TWO: &str =
     "services: { web: { backends: [\"127.0.0.1:1\"] }, api: { route: /api, backends: [\"127.0.0.1:2\"] } }\n";
-const AS_IT_WAS: &str = "code 0 isig icanon echo";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_choose_a_service_and_end_it_and_the_terminal_is_as_it_was() {
@@ -86,7 +87,7 @@ async fn keys_choose_a_service_and_end_it_and_the_terminal_is_as_it_was() {
     terminal.until("\x1b[7m> api");
     terminal.until("127.0.0.1:2");
     terminal.press("q");
-    assert!(terminal.afterwards().ends_with(AS_IT_WAS));
+    terminal.assert_given_back();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,13 +97,13 @@ async fn ctrl_c_and_a_signal_give_the_terminal_back() {
     terminal.until("> web");
     assert!(!terminal.seen.contains("\x1b[7m") && !terminal.seen.contains("\x1b[32m"), "{:?}", terminal.seen);
     terminal.press("\x03");
-    assert!(terminal.afterwards().ends_with(AS_IT_WAS));
+    terminal.assert_given_back();
 
     let mut terminal = Terminal::start(&portway, &folder, &[]).expect("it was there before");
     terminal.until("> web");
     let top = top_of(&portway.admin.to_string());
     rustix::process::kill_process(top, Signal::TERM).expect("it runs");
-    assert!(terminal.afterwards().ends_with(AS_IT_WAS));
+    terminal.assert_given_back();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +115,7 @@ async fn an_instance_that_goes_away_is_said_and_what_was_seen_stays() {
     portway.wait_exit(PATIENCE).await;
     terminal.until("what you see is old");
     terminal.press("q");
-    assert!(terminal.afterwards().ends_with(AS_IT_WAS));
+    terminal.assert_given_back();
 }
 
 /// The process that was told to ask there, and is not the shell that was told to start it.

@@ -71,9 +71,10 @@ impl Terminal {
         let (sender, receiver) = mpsc::channel(KEYS_MAX);
         let mut tty = self.tty.try_clone()?;
         std::thread::Builder::new().name("keys".to_owned()).spawn(move || {
-            let mut bytes = [0; 64];
+            let (mut bytes, mut unread) = ([0; 64], Vec::new());
             while let Ok(n @ 1..) = tty.read(&mut bytes) {
-                for key in keys_of(&bytes[..n]) {
+                unread.extend_from_slice(&bytes[..n]);
+                for key in keys_of(&mut unread) {
                     if sender.blocking_send(key).is_err() {
                         return;
                     }
@@ -92,38 +93,44 @@ impl Drop for Terminal {
     }
 }
 
-/// The keys in what one read gave; those that mean nothing here are passed over.
-fn keys_of(mut bytes: &[u8]) -> Vec<Key> {
-    const WORDS: [(&[u8], Key); 17] = [
-        (b"\x1b[A", Key::Up),
-        (b"\x1bOA", Key::Up),
-        (b"\x1b[B", Key::Down),
-        (b"\x1bOB", Key::Down),
-        (b"\x1b[H", Key::First),
-        (b"\x1bOH", Key::First),
-        (b"\x1b[1~", Key::First),
-        (b"\x1b[F", Key::Last),
-        (b"\x1bOF", Key::Last),
-        (b"\x1b[4~", Key::Last),
-        (b"k", Key::Up),
-        (b"j", Key::Down),
-        (b"g", Key::First),
-        (b"G", Key::Last),
-        (b"q", Key::Quit),
-        (b"Q", Key::Quit),
-        (b"\x03", Key::Quit),
-    ];
-    let mut keys = Vec::new();
+/// What a terminal sends for each key.
+const WORDS: [(&[u8], Key); 17] = [
+    (b"\x1b[A", Key::Up),
+    (b"\x1bOA", Key::Up),
+    (b"\x1b[B", Key::Down),
+    (b"\x1bOB", Key::Down),
+    (b"\x1b[H", Key::First),
+    (b"\x1bOH", Key::First),
+    (b"\x1b[1~", Key::First),
+    (b"\x1b[F", Key::Last),
+    (b"\x1bOF", Key::Last),
+    (b"\x1b[4~", Key::Last),
+    (b"k", Key::Up),
+    (b"j", Key::Down),
+    (b"g", Key::First),
+    (b"G", Key::Last),
+    (b"q", Key::Quit),
+    (b"Q", Key::Quit),
+    (b"\x03", Key::Quit),
+];
+
+/// Takes the keys out of what was read; those that mean nothing here are passed over. A key that came in part is left
+/// there for the next read.
+fn keys_of(unread: &mut Vec<u8>) -> Vec<Key> {
+    let (mut keys, mut bytes) = (Vec::new(), unread.as_slice());
     while !bytes.is_empty() {
         let found = WORDS.iter().find(|(word, _)| bytes.starts_with(word));
-        bytes = match found {
+        let length = match found {
             Some((word, key)) => {
                 keys.push(*key);
-                &bytes[word.len()..]
+                word.len()
             }
-            None => &bytes[unknown_length(bytes)..],
+            None if WORDS.iter().any(|(word, _)| word.starts_with(bytes)) => break,
+            None => unknown_length(bytes),
         };
+        bytes = &bytes[length..];
     }
+    *unread = bytes.to_vec();
     keys
 }
 
@@ -151,7 +158,20 @@ mod tests {
             (b"\x1b[", &[]),
             ("é…".as_bytes(), &[]),
         ] {
-            assert_eq!(keys_of(bytes), keys, "{bytes:?}");
+            assert_eq!(keys_of(&mut bytes.to_vec()), keys, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn a_key_may_come_in_parts() {
+        let mut unread = Vec::new();
+        let mut keys = |part: &[u8]| {
+            unread.extend_from_slice(part);
+            keys_of(&mut unread)
+        };
+        assert_eq!(keys(b"j\x1b"), [Key::Down]);
+        assert_eq!(keys(b"["), []);
+        assert_eq!(keys(b"Aq"), [Key::Up, Key::Quit]);
+        assert_eq!(keys(b"\x1bxq"), [Key::Quit], "Alt and a key is not that key's rest");
     }
 }

@@ -50,6 +50,7 @@ struct Candidate {
     number: u64,
     name: Arc<str>,
     address: SocketAddr,
+    way: Way,
     life: u64,
     created_unix: u64,
     since: Moment,
@@ -71,6 +72,15 @@ enum Stage {
     Ready,
 }
 
+/// Who accepts connections at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// The container itself.
+    Direct,
+    /// Perhaps somebody on its behalf: a port of the host.
+    Published,
+}
+
 /// A container that cannot be reached.
 #[derive(Debug)]
 struct Unreached {
@@ -86,6 +96,7 @@ pub(super) struct Job {
     pub(super) service: ServiceName,
     pub(super) container: Arc<str>,
     pub(super) address: SocketAddr,
+    pub(super) way: Way,
     pub(super) slowest_close: Duration,
     number: u64,
 }
@@ -181,9 +192,9 @@ impl Candidates {
         let candidate = candidate.expect("who is due is a candidate");
         let overdue = now.after(OVERDUE);
         candidate.stage = Stage::Asked(overdue);
-        let (address, number, slowest_close) = (candidate.address, candidate.number, candidate.slowest_close);
+        let Candidate { address, way, number, slowest_close, .. } = *candidate;
         self.due.insert((overdue, service.clone(), id.clone()));
-        Some(Job { service, container: id, address, slowest_close, number })
+        Some(Job { service, container: id, address, way, slowest_close, number })
     }
 
     /// Takes in what came back.
@@ -285,10 +296,12 @@ impl Candidates {
 
 impl Candidate {
     fn new(number: u64, finding: &Finding, address: SocketAddr, now: Moment) -> Self {
+        let is_own = finding.container.networks.values().flatten().any(|ip| *ip == address.ip());
         Self {
             number,
             name: finding.container.name.clone(),
             address,
+            way: if is_own { Way::Direct } else { Way::Published },
             life: finding.life,
             created_unix: finding.container.created_unix,
             since: now,

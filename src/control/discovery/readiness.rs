@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::candidates::Job;
+use super::candidates::{Job, Way};
 use crate::config::checked::{self, Probe};
 use crate::control::health::probe::{self, describe};
 use crate::control::health::target::Target;
@@ -49,7 +49,11 @@ impl Question {
     pub(super) fn of(declared: &checked::Service, service: &Arc<Service>, job: &Job) -> Self {
         let health = declared.health.clone().filter(|health| health.probe != Probe::Tcp);
         let target = health.map(|health| Target { service: service.clone(), health });
-        Self { address: job.address, target, quiet: quiet(job.slowest_close) }
+        let quiet = match job.way {
+            Way::Direct => Duration::ZERO,
+            Way::Published => quiet(job.slowest_close),
+        };
+        Self { address: job.address, target, quiet }
     }
 
     /// Asks once.
@@ -66,6 +70,9 @@ impl Question {
             Ok(stream) => stream,
             Err(error) => return Answer::NotYet { why: error.kind.reason().to_owned(), closed_after: None },
         };
+        if self.quiet.is_zero() {
+            return Answer::Ready;
+        }
         let began = Instant::now();
         let is_open = match timeout(self.quiet, stream.readable()).await {
             Err(_) => true,

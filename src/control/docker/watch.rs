@@ -28,6 +28,9 @@ use crate::units::Moment;
 const LIST_EVERY: Duration = Duration::from_secs(30);
 /// What happened between the first list and the first event that is heard is found by a second list.
 const LIST_AGAIN: Duration = Duration::from_secs(1);
+/// Lists that may know more than was heard. Later ones may not: then the stream is dead, as it is behind a firewall that
+/// forgot it, and nobody would ever say so.
+const LISTS_FIRST: u32 = 2;
 /// Before an engine that failed is asked again: at first, and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -211,10 +214,14 @@ impl Watcher {
             },
             Some(listed) = session.list.join_next() => {
                 if let Ok((all, asked_at)) = listed {
-                    self.listed(all?, asked_at);
+                    let is_news = self.listed(all?, asked_at);
                     session.n_lists += 1;
+                    if is_news && session.n_lists > LISTS_FIRST {
+                        tracing::debug!(engine = %self.engine.place(), "the list knows what no event told: listening anew");
+                        return Ok(Go::Over);
+                    }
                 }
-                let pause = if session.n_lists <= 1 { LIST_AGAIN } else { LIST_EVERY };
+                let pause = if session.n_lists < LISTS_FIRST { LIST_AGAIN } else { LIST_EVERY };
                 session.next_list = clock::now().after(pause);
                 Ok(Go::On)
             }
@@ -261,10 +268,11 @@ impl Watcher {
         go
     }
 
-    fn listed(&mut self, all: Vec<super::facts::ContainerFacts>, asked_at: u64) {
+    /// Takes in the list; whether it knew what was not heard.
+    fn listed(&mut self, all: Vec<super::facts::ContainerFacts>, asked_at: u64) -> bool {
         let now = clock::now();
-        let (mut is_news, looks) = self.roll.listed(all, asked_at);
-        is_news |= self.roll.spare_stubborn(now);
+        let (was_unheard, looks) = self.roll.listed(all, asked_at);
+        let mut is_news = self.roll.spare_stubborn(now) || was_unheard;
         for id in looks {
             self.looks.want(id, now);
         }
@@ -275,6 +283,7 @@ impl Watcher {
         if is_news {
             self.publish();
         }
+        was_unheard
     }
 
     fn looked(&mut self, (id, found, asked_at): Look) -> Result<(), EngineError> {

@@ -280,10 +280,11 @@ impl Replica {
         matches!(self.phase, Phase::Coming | Phase::Starting { .. })
     }
 
-    /// What is retired first: what takes no requests, then what is old, then what is young. The longer one runs, the
-    /// warmer are its caches; how many requests each has at the moment says little about the next minute.
-    fn turn(&self) -> (bool, Vintage, Reverse<u64>) {
-        (self.is_ready(), self.vintage, Reverse(self.born))
+    /// What is retired first: what takes no requests, then what is old, then what is on its ramp, then what is young. The
+    /// longer one runs, the warmer are its caches; how many requests each has at the moment says little about the next
+    /// minute. Whoever carries a whole share may be the one for which an old replica has just been let go.
+    fn turn(&self) -> (bool, Vintage, bool, Reverse<u64>) {
+        (self.is_ready(), self.vintage, self.is_whole(), Reverse(self.born))
     }
 }
 

@@ -92,6 +92,13 @@ fn a_new_one_is_made_beside_the_old_ones_and_takes_their_place_when_it_carries_i
 }
 
 #[test]
+fn of_two_new_ones_the_one_on_its_ramp_goes_before_the_one_that_stands_for_an_old_one() {
+    let growing = Replica { born: 1, ..current("b", Phase::Ready(Weight::Growing)) };
+    let whole = Replica { born: 2, ..current("c", READY) };
+    assert_eq!(due(&[old("a", READY), growing, whole], 1), "retire a: replaced, retire b: more than are wanted");
+}
+
+#[test]
 fn an_old_one_that_takes_no_requests_makes_room_at_once() {
     let replicas = [old("a", READY), old("b", Phase::Frozen)];
     assert_eq!(due(&replicas, 2), "create");
