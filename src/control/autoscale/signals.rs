@@ -150,7 +150,9 @@ pub(super) fn scene(counted: Counted, group: &Group) -> Scene {
     let intended = intended(scale);
     let ready = ready(counted, group, intended);
     let state = scale.state();
-    Scene { ready, starting: state.starting, waiting, intended, pinned: state.pinned }
+    // Whoever starts replicas hears later than we do that one of them is ready: it would count twice until then.
+    let starting = state.ready.saturating_add(state.starting).saturating_sub(ready);
+    Scene { ready, starting, waiting, intended, pinned: state.pinned }
 }
 
 /// So many there are to be by now; `None` if nobody has decided yet.

@@ -1,11 +1,11 @@
 //! What a new user sees: a label, three containers, `Hello, World!`.
 
-use crate::support::{Docker, Load, Manner, Portway, require, wait_backends, whole_machine};
+use crate::support::{Docker, Load, Manner, Portway, part_of_the_machine, require, wait_backends};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn three_containers_with_one_label_share_the_load() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     docker.start_many(3).await;
 
     let portway = Portway::start(&format!("services: {{ my-app: {{ {} }} }}", docker.docker_yaml())).await;
@@ -23,7 +23,7 @@ async fn three_containers_with_one_label_share_the_load() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_service_without_a_container_says_503_until_the_first_one_is_there() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&format!("services: {{ my-app: {{ {} }} }}", docker.docker_yaml())).await;
 
     let none = portway.get("/api").await;
@@ -43,7 +43,7 @@ async fn a_service_without_a_container_says_503_until_the_first_one_is_there() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_container_gets_no_request_before_its_app_listens() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     docker.start_many(1).await;
     let portway = Portway::start(&format!("services: {{ my-app: {{ {} }} }}", docker.docker_yaml())).await;
     wait_backends(&portway, "my-app", 1).await;

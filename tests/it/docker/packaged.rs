@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Docker, LABEL_TEST, Load, Scratch, binary, eventually, get, require, whole_machine};
+use crate::support::{Docker, LABEL_TEST, Load, Scratch, binary, eventually, get, part_of_the_machine, require};
 
 /// From `docker run` to `healthy` on a busy machine.
 const HEALTHY_MAX: Duration = Duration::from_secs(40);
@@ -107,7 +107,7 @@ async fn start_app(docker: &Docker) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn portway_in_a_container_finds_three_of_the_readmes_app_beside_it() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     build_both(&docker).await;
     let directory = Scratch::new();
     fs::write(directory.0.join("portway.yaml"), shipped_yaml(&docker)).expect("the scratch directory can be written");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{Books, ORDINARY, pick};
 use crate::support::{
-    Container, Docker, Launch, Manner, Portway, Scratch, eventually, require, wait_backends, whole_machine,
+    Container, Docker, Launch, Manner, Portway, Scratch, eventually, part_of_the_machine, require, wait_backends,
 };
 
 /// From the save of a file to its last container on a busy machine.
@@ -39,7 +39,7 @@ async fn wait_version(docker: &Docker, portway: &Portway, manner: Manner, n: usi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_the_image_in_the_file_is_a_rolling_replacement_without_loss() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "replicas: 3")).await;
     wait_backends(&portway, "web", 3).await;
     assert_eq!(portway.get("/api").await.get("x-version"), Some("1"));
@@ -60,7 +60,7 @@ async fn a_change_of_the_image_in_the_file_is_a_rolling_replacement_without_loss
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_does_not_get_ready_leaves_the_old_ones_in_place() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "replicas: 2")).await;
     wait_backends(&portway, "web", 2).await;
     let before = ids(&docker).await;
@@ -82,7 +82,7 @@ async fn an_image_that_does_not_get_ready_leaves_the_old_ones_in_place() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_process_adopts_what_runs() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let home = Scratch::new();
     let file = home.0.join("portway.yaml");
     let text = yaml(&docker, Manner::One, "replicas: 2");
@@ -111,7 +111,7 @@ async fn the_next_process_adopts_what_runs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_replica_that_dies_is_replaced() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "replicas: 2")).await;
     wait_backends(&portway, "web", 2).await;
 
@@ -130,7 +130,7 @@ async fn a_replica_that_dies_is_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_and_fewer_replicas_in_the_file_are_more_and_fewer_containers() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "replicas: 1")).await;
     wait_backends(&portway, "web", 1).await;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::pick;
-use crate::support::{Docker, Load, Manner, Portway, require, wait_backends, whole_machine};
+use crate::support::{Docker, Load, Manner, Portway, part_of_the_machine, require, wait_backends};
 
 const TARGET: usize = 6;
 const MAX: usize = 8;
@@ -64,7 +64,7 @@ async fn wait_desired(portway: &Portway, is_right: impl Fn(usize) -> bool) -> us
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn replicas_follow_the_load_up_and_down() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let (stable, peak) = pick(("6s", 36), ("30s", 60));
     let portway = Portway::start(&format!(
         "access_log: off

@@ -10,7 +10,7 @@ use super::stage::ledger::{self, Contract, Method, Sent};
 use super::stage::load;
 use super::stage::payload;
 use super::{ORDINARY, assert_clean, executed, pick};
-use crate::support::{Docker, Manner, Portway, eventually, require, whole_machine};
+use crate::support::{Docker, Manner, Portway, eventually, part_of_the_machine, require};
 
 /// From the last request to no container: `idle`, the drain, the stop, and a busy machine.
 const COLD_MAX: Duration = Duration::from_secs(60);
@@ -68,7 +68,7 @@ async fn burst(portway: &Portway, n: usize) -> Vec<Sent> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_requests_at_once_wake_a_cold_service_and_all_are_answered_once() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, HOLD)).await;
     wait_cold(&docker, &portway).await;
 
@@ -96,7 +96,7 @@ async fn two_hundred_requests_at_once_wake_a_cold_service_and_all_are_answered_o
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn zero_to_one_and_back_again_and_again_loses_nothing() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, HOLD)).await;
     let mut sent = Vec::new();
     for cycle in 0..pick(3, 50) {
@@ -114,11 +114,27 @@ async fn zero_to_one_and_back_again_and_again_loses_nothing() {
     println!("{} requests in {} cycles, 0 failed", sent.len(), pick(3, 50));
 }
 
+/// One request needs one container: what starts for it is not counted twice, and nothing more starts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_request_wakes_one_container_and_no_more() {
+    let Some(docker) = require("docker", Docker::find().await) else { return };
+    let _turn = part_of_the_machine().await;
+    let portway = Portway::start(&yaml(&docker, Manner::One, HOLD)).await;
+    for _ in 0..pick(3, 20) {
+        let sent = burst(&portway, 1).await;
+        assert_clean(&ledger::check(&sent, &executed(&docker), &Contract::STRICT), &portway);
+        assert_eq!(docker.running().await.len(), 1, "{}", portway.stderr());
+        wait_cold(&docker, &portway).await;
+    }
+    let log = portway.stderr();
+    assert!(!log.contains(" to=2"), "{log}");
+}
+
 /// A request that streams for longer than `idle` is activity.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_stream_keeps_its_container_alive() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, HOLD)).await;
     let response = portway.get("/drip/8").await;
     assert_eq!((response.status, response.text().lines().count()), (200, 80), "{}", portway.stderr());
@@ -128,7 +144,7 @@ async fn a_long_stream_keeps_its_container_alive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_exits_at_once_is_a_503_with_a_reason_and_its_last_words_are_in_the_log() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::Exits, "{ timeout: 5s, max: 10 }")).await;
 
     let begin = Instant::now();
@@ -153,7 +169,7 @@ async fn an_image_that_exits_at_once_is_a_503_with_a_reason_and_its_last_words_a
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_request_beyond_the_limit_is_refused_at_once() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
+    let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "{ timeout: 40s, max: 20 }")).await;
     wait_cold(&docker, &portway).await;
 

@@ -23,7 +23,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 pub(crate) use self::wire::Reader;
 
@@ -86,10 +86,16 @@ pub(crate) fn free_address() -> SocketAddr {
     panic!("no free port from {FIRST} on");
 }
 
+static TURN: RwLock<()> = RwLock::const_new(());
+
 /// Held by a test that loads the whole machine, so that such tests run one after another and not in each other's way.
-pub(crate) async fn whole_machine() -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::const_new(());
-    TURN.lock().await
+pub(crate) async fn whole_machine() -> RwLockWriteGuard<'static, ()> {
+    TURN.write().await
+}
+
+/// Held by a test that loads a part of the machine, beside others of its kind and not beside one that loads all of it.
+pub(crate) async fn part_of_the_machine() -> RwLockReadGuard<'static, ()> {
+    TURN.read().await
 }
 
 /// The real part `name`, or `None` with a visible line that says why the test checks nothing.

@@ -153,3 +153,20 @@ fn addresses_are_ready_when_they_take_requests_and_found_ones_when_they_are_ther
     assert_eq!(ready(Counted::Found, &stage.service.group, Some(9)), 4);
     assert_eq!(ready(Counted::Written, &stage.service.group, Some(9)), 9, "they are not the replicas");
 }
+
+#[test]
+fn a_replica_that_has_just_become_ready_is_not_counted_as_starting_as_well() {
+    let stage = Stage::new();
+    let group = &stage.service.group;
+    group.scale.state().starting = 1;
+    stage.join(&[]);
+    let running = |scene: Scene| (scene.ready, scene.starting);
+    assert_eq!(running(scene(Counted::Found, group)), (0, 1));
+    stage.join(&[1]);
+    assert_eq!(running(scene(Counted::Found, group)), (1, 0));
+    {
+        let mut state = group.scale.state();
+        (state.ready, state.starting) = (1, 1);
+    }
+    assert_eq!(running(scene(Counted::Found, group)), (1, 1));
+}
