@@ -345,7 +345,10 @@ mod tests {
             registry.retain(&service, &[], Duration::from_secs(1));
             let opened = Upstream::open(backend, Duration::from_secs(1)).await;
             // An address that somebody wrote down is still that of the same server.
-            assert_eq!(opened.as_ref().err().map(|error| error.kind), (!is_open).then_some(FailureKind::ConnectRefused));
+            assert_eq!(
+                opened.as_ref().err().map(|error| error.kind),
+                (!is_open).then_some(FailureKind::ConnectRefused)
+            );
         }
     }
 
