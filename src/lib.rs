@@ -37,8 +37,9 @@
 //! is, and [`http::local_reply`] writes it for whoever asked.
 //!
 //! Beside the workers runs one control thread: signals, [`control::resolve`] (names), [`control::health`] (probes),
-//! [`control::outlier`] (ejection), [`control::autoscale`] (how many replicas), [`control::by_hand`], the [`admin`] listener,
-//! the drain. It writes only what [`runtime`] holds; requests read that.
+//! [`control::outlier`] (ejection), [`control::discovery`] (containers), [`control::autoscale`] (how many replicas),
+//! [`control::replicas`] (makes and ends them), [`control::by_hand`], the [`admin`] listener, the drain. It writes only what
+//! [`runtime`] holds; requests read that.
 //!
 //! [`control::reload`] is the one owner of the active configuration. A change ([`control::watch`], SIGHUP, the API, a
 //! rollback) is read, checked, compared ([`config::diff`]), its names looked up, its listeners bound, its snapshot built,

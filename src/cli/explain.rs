@@ -307,7 +307,7 @@ fn nobody_sound(service: &Service, backends: &[BackendStatus]) -> String {
     let what = if is(BackendState::is_doubtful) {
         "none is ready, so those that are unhealthy or ejected are tried all the same"
     } else if service.autoscale.is_some() {
-        "none takes requests: a request is held until the first replica is ready"
+        "none takes requests: the request waits for the first replica"
     } else {
         "none takes requests: the answer is 503 no_healthy_backend"
     };
@@ -496,7 +496,7 @@ replicas   0 (0–10), idle 2 h
         cold.services[0].backends.clear();
         let parts = request::parts("GET", "http://shop.example.com/", &[]).unwrap();
         let text = explain(&scaled.config, parts, || Ok((cold, "here".to_owned()))).text;
-        assert!(text.contains("the request waits for the first replica, 1m at most"), "{text}");
+        assert!(text.contains("backends   none: the request waits for the first replica, 1m at most"), "{text}");
         let mut explained = |states: [BackendState; 2], why: &str| {
             for (backend, state) in status.services[0].backends.iter_mut().zip(states) {
                 (backend.state, backend.why) = (state, Some(why.to_owned()));

@@ -230,7 +230,10 @@ impl Outliers {
     }
 
     fn note_openness(&mut self, service: &Service, set: &BackendSet) {
-        let fails_open = set.fails_open();
+        // Addresses that the file names are there whether anything runs at them or not: at zero replicas nobody is ill.
+        let intent = service.group.scale.intent();
+        let is_at_zero = intent.generation > 0 && intent.desired == 0;
+        let fails_open = set.fails_open() && !is_at_zero;
         let before = std::mem::replace(&mut self.known(service).fails_open, fails_open);
         let name = &service.name;
         match (before, fails_open) {

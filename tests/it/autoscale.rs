@@ -122,6 +122,32 @@ async fn load_and_its_end_are_told_to_the_hook_in_order_and_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_websocket_is_activity_until_it_ends() {
+    let hook = Hook::new();
+    let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                    Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+    let origin = Origin::start(move |_| vec![Act::Send(switched.into()), Act::Echo]).await;
+    let portway = Portway::start(&format!(
+        "services: {{ web: {{ backends: [\"{}\"], autoscale: {{ min: 0, max: 5, stable: 1s, idle: 2s, {} }} }} }}",
+        origin.address,
+        hook.yaml()
+    ))
+    .await;
+    let mut client = Client::connect(portway.address).await;
+    client
+        .send(
+            "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+    assert!(client.head().await.starts_with("HTTP/1.1 101 "));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!hook.numbers().contains(&0), "{:?}", hook.told());
+    drop(client);
+    hook.wait_told(0).await;
+}
+
+#[tokio::test]
 async fn a_hook_that_fails_is_told_again_and_everybody_sees_that_it_fails() {
     let (hook, origin) = (Hook::new(), Origin::hello("hi").await);
     hook.is_broken();

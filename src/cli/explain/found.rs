@@ -1,7 +1,7 @@
 //! Where the backends of a service come from and how many there are to be, as the file says it.
 //! Promises a line for each source but written addresses, which speak for themselves. It asks no engine.
 
-use crate::admin::ServiceStatus;
+use crate::admin::{ServiceStatus, SourceKind};
 use crate::cli::status::replicas as replicas_of;
 use crate::config::checked::{Autoscale, Endpoint, Reach, Service, Source, Target};
 use crate::config::quantity::spell_duration;
@@ -69,7 +69,12 @@ pub(super) fn without(service: &Service, known: &ServiceStatus) -> String {
         }
         None => "the answer is 503 no_healthy_backend".to_owned(),
     };
-    format!("{}: {what}", replicas_of::backends(known))
+    // Of written addresses the table says nothing where there are none.
+    let state = match known.source.kind {
+        SourceKind::Backends if known.replicas.is_none() => "none".to_owned(),
+        _ => replicas_of::backends(known),
+    };
+    format!("{state}: {what}")
 }
 
 #[cfg(test)]

@@ -340,6 +340,18 @@ fn without_a_sound_backend_requests_go_to_the_doubtful_and_it_is_said_once() {
 }
 
 #[test]
+fn a_service_that_is_to_have_no_replica_has_nobody_who_is_ill() {
+    let mut scene = Scene::new(2, &Rules::default());
+    scene.service.group.scale.intend(0, "idle");
+    assert!((0..2).all(|idx| scene.backend(idx).standing.add(Reason::Unhealthy)));
+    scene.sweep();
+    assert_eq!(scene.events(), [""; 0]);
+    scene.service.group.scale.intend(1, "1 request held");
+    scene.sweep();
+    assert_eq!(scene.events(), ["fail_open"]);
+}
+
+#[test]
 fn a_restored_backend_warms_up_and_its_ramp_ends() {
     let mut scene = Scene::new(2, &Rules { slow_start: secs(30), ..Rules::default() });
     scene.bring_to_probation(1);

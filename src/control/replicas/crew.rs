@@ -183,6 +183,7 @@ impl Crew {
             born: coming.born,
         });
         seen.replicas.extend(coming);
+        seen.replicas.sort_by(|a, b| (a.born, &a.id).cmp(&(b.born, &b.id)));
         for known in self.known.values().filter(|known| Some(&known.mark) == sight.mark) {
             if let Some(ready_since) = known.ready_since {
                 self.brake.runs(ready_since, sight.now);

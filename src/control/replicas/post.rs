@@ -165,6 +165,8 @@ impl Post {
         if let Some(order) = &order {
             self.terms.drain = order.service.policy.drain;
             self.stop_timeout = order.birth.source.stop_timeout;
+        } else {
+            self.replacement = Replacement::default();
         }
         self.order = order;
     }
