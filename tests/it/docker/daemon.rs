@@ -6,7 +6,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Books, ORDINARY};
-use crate::support::{Docker, Manner, Portway, Scratch, part_of_the_machine, require, wait_backends};
+use crate::support::{Docker, Manner, Portway, Scratch, part_of_the_machine, require, wait_backends, whole_machine};
 
 /// A socket before the engine's, which can be cut.
 struct Wire {
@@ -61,7 +61,7 @@ async fn forward(listener: UnixListener, engine: PathBuf) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_engine_that_goes_away_takes_no_backend_with_it() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let fleet = docker.start_many(2).await;
     let mut wire = Wire::new(&docker.engine.socket);
     let source =

@@ -2,7 +2,7 @@
 
 use super::stage::ledger::{Contract, Ending, Failure, Method, Sent};
 use super::{Books, ORDINARY, assert_clean, assert_only_lost, pick};
-use crate::support::{Docker, Portway, part_of_the_machine, require, wait_backends};
+use crate::support::{Docker, Portway, require, wait_backends, whole_machine};
 
 /// So many requests may be under way at one container when it is killed: 200 a second, each some milliseconds, of which
 /// it has a third. Half of them are POSTs, which nobody may repeat.
@@ -10,7 +10,7 @@ const UNDER_WAY_MAX: usize = 4;
 
 async fn portway_before(docker: &Docker) -> Portway {
     let source = docker.docker_yaml();
-    let service = "health: { path: /healthz, every: 1s, timeout: 500ms }";
+    let service = "health: { path: /healthz, every: 1s }";
     let portway = Portway::start(&format!("access_log: off\nservices: {{ web: {{ {source}, {service} }} }}")).await;
     wait_backends(&portway, "web", 3).await;
     portway
@@ -20,7 +20,7 @@ async fn portway_before(docker: &Docker) -> Portway {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_container_costs_no_request() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let fleet = docker.start_many(3).await;
     let portway = portway_before(&docker).await;
 
@@ -45,7 +45,7 @@ async fn a_paused_container_costs_no_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_container_costs_only_the_posts_that_it_had() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let fleet = docker.start_many(3).await;
     let portway = portway_before(&docker).await;
 

@@ -3,12 +3,12 @@
 use super::stage::ledger::Contract;
 use super::stage::payload;
 use super::{Books, ORDINARY, executed};
-use crate::support::{Docker, Manner, Portway, part_of_the_machine, require};
+use crate::support::{Docker, Manner, Portway, require, whole_machine};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_write_down_all_they_execute_and_are_gone_after_the_test() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let fleet = docker.start_many(2).await;
     let mut addresses = Vec::new();
     for container in &fleet {

@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use super::{Books, ORDINARY, pick};
-use crate::support::{Container, Docker, Manner, Portway, part_of_the_machine, require, wait_backends};
+use crate::support::{Container, Docker, Manner, Portway, require, wait_backends, whole_machine};
 
 /// In the way of a `docker stop`: SIGTERM, then ten seconds.
 const GRACE_SECONDS: u32 = 10;
 
 async fn check(service: &str, order: Order, n_rounds: usize) {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let mut fleet = docker.start_many(3).await;
     let source = docker.docker_yaml();
     let yaml = format!("access_log: off\nservices: {{ web: {{ {source}{service} }} }}");
@@ -74,7 +74,7 @@ async fn a_rolling_redeploy_without_health_checks_loses_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_container_is_used_again_at_its_new_port() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let fleet = docker.start_many(2).await;
     let yaml = format!("access_log: off\nservices: {{ web: {{ {}, health: /healthz }} }}", docker.docker_yaml());
     let portway = Portway::start(&yaml).await;

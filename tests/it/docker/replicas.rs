@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::{Books, ORDINARY, pick};
 use crate::support::{
     Container, Docker, Launch, Manner, Portway, Scratch, eventually, part_of_the_machine, require, wait_backends,
+    whole_machine,
 };
 
 /// From the save of a file to its last container on a busy machine.
@@ -39,7 +40,7 @@ async fn wait_version(docker: &Docker, portway: &Portway, manner: Manner, n: usi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_the_image_in_the_file_is_a_rolling_replacement_without_loss() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "replicas: 3")).await;
     wait_backends(&portway, "web", 3).await;
     assert_eq!(portway.get("/api").await.get("x-version"), Some("1"));
@@ -60,7 +61,7 @@ async fn a_change_of_the_image_in_the_file_is_a_rolling_replacement_without_loss
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_image_that_does_not_get_ready_leaves_the_old_ones_in_place() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "replicas: 2")).await;
     wait_backends(&portway, "web", 2).await;
     let before = ids(&docker).await;
@@ -130,7 +131,7 @@ async fn a_replica_that_dies_is_replaced() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_and_fewer_replicas_in_the_file_are_more_and_fewer_containers() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
-    let _turn = part_of_the_machine().await;
+    let _turn = whole_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, "replicas: 1")).await;
     wait_backends(&portway, "web", 1).await;
 

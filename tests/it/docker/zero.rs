@@ -120,8 +120,9 @@ async fn one_request_wakes_one_container_and_no_more() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
     let _turn = part_of_the_machine().await;
     let portway = Portway::start(&yaml(&docker, Manner::One, HOLD)).await;
+    let mut sent = Vec::new();
     for _ in 0..pick(3, 20) {
-        let sent = burst(&portway, 1).await;
+        sent.extend(burst(&portway, 1).await);
         assert_clean(&ledger::check(&sent, &executed(&docker), &Contract::STRICT), &portway);
         assert_eq!(docker.running().await.len(), 1, "{}", portway.stderr());
         wait_cold(&docker, &portway).await;
