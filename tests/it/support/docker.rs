@@ -265,6 +265,9 @@ impl Container {
     pub(crate) async fn wait_answer(&self) {
         let answers = || async {
             let Some(address) = self.address().await else { return false };
+            if tokio::net::TcpStream::connect(address).await.is_err() {
+                return false;
+            }
             let request = "GET /api HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
             // The engine's own proxy accepts on behalf of an app that does not listen yet.
             super::exchange(address, request).await.0.starts_with(b"HTTP/1.1 200 ")
