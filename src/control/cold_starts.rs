@@ -34,7 +34,7 @@ fn look(services: &[Arc<Service>], told: &mut HashMap<ServiceName, u64>, events:
             continue;
         }
         let (name, seconds, held) = (&service.name, start.took.as_secs_f64(), start.held);
-        tracing::info!(service = %name, seconds, held, "cold start over: the first replica is ready");
+        tracing::info!(service = %name, took = ?Duration::from_millis(start.took.as_millis() as u64), held, "cold start over");
         let fields: [(&str, &dyn std::fmt::Display); 3] = [("service", name), ("seconds", &seconds), ("held", &held)];
         events.push("cold_start", "the first replica is ready", &fields);
     }

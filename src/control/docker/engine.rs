@@ -18,9 +18,8 @@ use bollard::models::{
     ContainerCreateBody, EndpointSettings, HostConfig, NetworkConnectRequest, NetworkingConfig, PortBinding,
 };
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, EventsOptions, InspectContainerOptions, KillContainerOptions,
-    ListContainersOptions, LogsOptions, RemoveContainerOptions, RenameContainerOptions, StartContainerOptions,
-    StopContainerOptions,
+    CreateContainerOptions, CreateImageOptions, EventsOptions, InspectContainerOptions, ListContainersOptions,
+    LogsOptions, RemoveContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::{Stream, StreamExt, future, stream};
@@ -179,13 +178,6 @@ impl Engine {
         self.within(patience + WORK, docker.stop_container(container, Some(options))).await
     }
 
-    /// Sends it a signal: `SIGTERM`.
-    pub async fn kill(&self, container: &str, signal: &str) -> Result<(), EngineError> {
-        let docker = self.docker()?;
-        let options = KillContainerOptions { signal: signal.to_owned() };
-        self.within(QUICK, docker.kill_container(container, Some(options))).await
-    }
-
     /// Removes it with its anonymous volumes, whatever it does. To remove one that is gone is no error.
     pub async fn remove(&self, container: &str) -> Result<(), EngineError> {
         let docker = self.docker()?;
@@ -194,12 +186,6 @@ impl Engine {
             Err(error) if error.kind == EngineErrorKind::NotFound => Ok(()),
             result => result,
         }
-    }
-
-    /// Gives it another name.
-    pub async fn rename(&self, container: &str, name: &str) -> Result<(), EngineError> {
-        let docker = self.docker()?;
-        self.within(QUICK, docker.rename_container(container, RenameContainerOptions { name: name.to_owned() })).await
     }
 
     /// At most `n` last lines of what it printed, oldest first, without their ends.

@@ -61,7 +61,6 @@ async fn a_real_engine_does_what_it_is_asked() {
     let label = Which::Labelled(vec![format!("portway-engine-test={name}")]);
     let listed = engine.containers(label.clone()).await.unwrap();
     assert_eq!(listed, [look.facts]);
-    engine.rename(&id, &format!("{name}-old")).await.unwrap();
     engine.stop(&id, Duration::from_secs(1)).await.unwrap();
     engine.stop(&id, Duration::from_secs(1)).await.unwrap();
     assert_eq!(engine.last_lines(&id, 1).await.unwrap().len(), 1);
