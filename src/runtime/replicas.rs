@@ -77,7 +77,7 @@ pub(crate) mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::checked::{Autoscale, Balance, Hold, Target, WaitingPage};
+    use crate::config::checked::{Autoscale, Balance, Target};
     use crate::runtime::group::Membership;
     use crate::runtime::registry::Registry;
     use crate::telemetry::metrics::Metrics;
@@ -85,18 +85,8 @@ pub(crate) mod tests {
 
     /// Zero to ten replicas, six requests in flight each.
     pub(crate) fn up_to_ten() -> Autoscale {
-        Autoscale {
-            min: 0,
-            max: NonZeroU32::new(10).unwrap(),
-            target: Target::InFlight(6.0),
-            stable: Duration::from_secs(60),
-            panic: Duration::from_secs(6),
-            up_at_once: 1_000.0,
-            down_at_once: 2.0,
-            idle: Duration::from_secs(300),
-            hold: Hold { timeout: Duration::from_secs(60), max: 1_000, page: WaitingPage::Off },
-            hook: None,
-        }
+        let max = NonZeroU32::new(10).unwrap();
+        Autoscale { min: 0, target: Target::InFlight(6.0), ..Autoscale::up_to(max) }
     }
 
     fn group() -> Arc<Group> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::config::checked::{Config, Hold, Target, WaitingPage};
+use crate::config::checked::{Config, Target};
 use crate::config::expand::ProcessEnvironment;
 use crate::config::load;
 use crate::runtime::group::{Stake, Wish};
@@ -27,18 +27,8 @@ struct Stage {
 }
 
 fn policy() -> Autoscale {
-    Autoscale {
-        min: 0,
-        max: NonZeroU32::new(4).unwrap(),
-        target: Target::InFlight(2.0),
-        stable: Duration::from_secs(60),
-        panic: Duration::from_secs(6),
-        up_at_once: 1_000.0,
-        down_at_once: 2.0,
-        idle: Duration::from_secs(300),
-        hold: Hold { timeout: Duration::from_secs(60), max: 1_000, page: WaitingPage::Off },
-        hook: None,
-    }
+    let max = NonZeroU32::new(4).unwrap();
+    Autoscale { min: 0, target: Target::InFlight(2.0), ..Autoscale::up_to(max) }
 }
 
 const FOUR: &str = "web: { backends: [\"127.0.0.1:1\", \"127.0.0.1:2\", \"127.0.0.1:3\", \"127.0.0.1:4\"] }";

@@ -1,3 +1,6 @@
+//! Discovery against the fake engine, as facts.
+//! Promises real sockets and a real census. It starts no container.
+
 use std::num::NonZeroU16;
 
 use serde_json::json;

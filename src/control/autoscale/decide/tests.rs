@@ -6,24 +6,13 @@ use proptest::prelude::*;
 
 use super::oracle::Oracle;
 use super::*;
-use crate::config::checked::{Hold, WaitingPage};
 
 const SAMPLE_EVERY: Duration = Duration::from_millis(200);
 const SECOND: Duration = Duration::from_secs(1);
 
 fn policy() -> Autoscale {
-    Autoscale {
-        min: 0,
-        max: NonZeroU32::new(10).unwrap(),
-        target: Target::InFlight(6.0),
-        stable: Duration::from_secs(60),
-        panic: Duration::from_secs(6),
-        up_at_once: 1_000.0,
-        down_at_once: 2.0,
-        idle: Duration::from_secs(300),
-        hold: Hold { timeout: Duration::from_secs(60), max: 1_000, page: WaitingPage::Off },
-        hook: None,
-    }
+    let max = NonZeroU32::new(10).unwrap();
+    Autoscale { min: 0, target: Target::InFlight(6.0), ..Autoscale::up_to(max) }
 }
 
 /// A service whose replicas are there when they are wanted, or a while later.

@@ -1,3 +1,6 @@
+//! Which containers may become backends, as facts.
+//! Promises one fact per test. It talks to no engine.
+
 use super::*;
 use crate::control::docker::facts::{ContainerFacts, ContainerHealth, ContainerState};
 use crate::control::docker::reach::Unreachable;

@@ -1,3 +1,6 @@
+//! Calls against an engine that is there, or is not.
+//! Promises to remove what it makes. Tests of a real engine are ignored unless asked for.
+
 use super::*;
 
 #[test]

@@ -1,3 +1,6 @@
+//! Where a container is reached, case by case.
+//! Promises one fact per test. It talks to no engine.
+
 use super::*;
 use crate::control::docker::facts::{ContainerHealth, ContainerState};
 

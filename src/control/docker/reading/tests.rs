@@ -1,3 +1,6 @@
+//! What the JSON of an engine becomes, from recorded answers.
+//! Promises one fact per test. It talks to no engine.
+
 use serde_json::{Value, json};
 
 use super::*;

@@ -1,3 +1,6 @@
+//! How lists and events become a roll of containers, as facts.
+//! Promises one fact per test. It talks to no engine.
+
 use std::collections::BTreeMap;
 
 use super::*;

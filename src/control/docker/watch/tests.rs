@@ -1,3 +1,6 @@
+//! The watcher against the fake engine: cuts, silence, floods.
+//! Promises real sockets. It starts no container.
+
 use serde_json::json;
 
 use super::*;

@@ -1,3 +1,6 @@
+//! What is known of replicas from look to look, as facts.
+//! Promises one fact per test. It talks to no engine.
+
 use std::collections::BTreeMap;
 
 use super::*;

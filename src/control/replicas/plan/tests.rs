@@ -1,3 +1,6 @@
+//! The plan of replicas: single facts, and promises that hold for every history.
+//! Promises that a history which breaks one is shrunk to its shortest. It talks to no engine.
+
 use proptest::prelude::*;
 
 use super::*;
