@@ -3,6 +3,7 @@
 //! It knows no routes and no backends.
 
 pub mod authority;
+pub mod chunked;
 pub mod forwarded;
 pub mod framing;
 pub mod head_guard;
@@ -10,5 +11,7 @@ pub mod headers;
 pub mod leaving;
 pub mod local_reply;
 pub mod patience;
+pub mod request_head;
+pub mod response_head;
 pub mod survey;
 pub mod upgrade;

@@ -14,7 +14,7 @@ use crate::lifecycle::clock;
 use crate::proxy::arrived::{Arrived, Undelivered};
 use crate::proxy::attempt::Attempt;
 use crate::proxy::body::ProxyBody;
-use crate::proxy::delivery::{Answer, Errand, Keep, Lost, Sent, Tell, Way};
+use crate::proxy::delivery::{Answer, Errand, Lost, Sent, Tell, Way};
 use crate::proxy::exchange::Exchange;
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::outbound::{self, Outbound, Upgrade};
@@ -45,25 +45,20 @@ pub(crate) async fn run(
     // Read ahead first, take a backend second: a slow client must not hold a worker of the backend.
     let outbound = outbound::prepare(exchange, route, head, body).await?;
     let (service, stake) = (Cow::Borrowed(&route.service), outbound.stake());
-    let Outbound { request, upgrade, key } = outbound;
+    let Outbound { mut request, upgrade, key } = outbound;
     let method = request.method().clone();
-    let mut request = Some(request);
     let mut course = Course { exchange, service, method, upgrade, key, stake, trail: Trail::default() };
     let mut attempt = course.begin(&request).await?;
     loop {
         let sent = course.send(&mut attempt, &mut request).await;
-        attempt = match course.settle(attempt, sent) {
+        attempt = match course.settle(attempt, sent, request.body().replay()) {
             Settled::Ends(answer) => return answer,
-            Settled::Switches(arrived) => return arrived.switch(course.exchange).await,
-            Settled::Again(due, same_request) => {
+            Settled::Switches(arrived) => return arrived.switch(course.exchange),
+            Settled::Again(due) => {
                 course.pause(due).await;
-                request = Some(*same_request);
                 course.begin(&request).await?
             }
-            Settled::Held(same_request) => {
-                request = Some(*same_request);
-                Box::pin(course.begin_held(&request)).await?
-            }
+            Settled::Held => Box::pin(course.begin_held(&request)).await?,
         }
     }
 }
@@ -106,9 +101,9 @@ enum Settled {
     /// Nothing either: the connection becomes something else.
     Switches(Box<Arrived>),
     /// Another one.
-    Again(Due, Box<Request<RequestBody>>),
+    Again(Due),
     /// Another one, as soon as somebody listens.
-    Held(Box<Request<RequestBody>>),
+    Held,
 }
 
 impl Course<'_> {
@@ -117,7 +112,7 @@ impl Course<'_> {
     }
 
     /// Takes a place at a backend for the next attempt.
-    async fn begin(&mut self, request: &Option<Request<RequestBody>>) -> Result<Attempt, ProxyError> {
+    async fn begin(&mut self, request: &Request<RequestBody>) -> Result<Attempt, ProxyError> {
         let lease = loop {
             match self.take_place(request).await {
                 Ok(lease) => break lease,
@@ -142,7 +137,7 @@ impl Course<'_> {
         Ok(Attempt::begin(lease, began))
     }
 
-    async fn take_place(&mut self, request: &Option<Request<RequestBody>>) -> Result<Lease, ProxyError> {
+    async fn take_place(&mut self, request: &Request<RequestBody>) -> Result<Lease, ProxyError> {
         let now = if self.is_first() { self.exchange.started } else { clock::now() };
         let wish = Wish { now, key: self.key, tried: &self.trail.tried, stake: self.stake };
         match place::take_now(&self.service, &wish) {
@@ -190,13 +185,12 @@ impl Course<'_> {
         }
     }
 
-    /// Sends `request`, which is there, as `attempt`. Both are lent: what is moved through nested futures is copied each
-    /// time.
-    async fn send(&mut self, attempt: &mut Attempt, request: &mut Option<Request<RequestBody>>) -> Sent {
-        if let Some(delay) = request.as_ref().and_then(|request| self.hedge_delay(request)) {
+    /// Sends `request` as `attempt`. Both are lent: what is moved through nested futures is copied each time.
+    async fn send(&mut self, attempt: &mut Attempt, request: &mut Request<RequestBody>) -> Sent {
+        if let Some(delay) = self.hedge_delay(request) {
             return Box::pin(self.race(attempt, request, delay)).await;
         }
-        if request.as_ref().is_some_and(|request| matches!(request.body(), RequestBody::Streaming(_))) {
+        if matches!(request.body(), RequestBody::Streaming(_)) {
             attempt.streams_body();
         }
         let way = if self.exchange.attempts > 1 { Way::Fresh } else { Way::Pooled };
@@ -204,83 +198,67 @@ impl Course<'_> {
     }
 
     fn errand(&self) -> Errand<'_> {
-        Errand {
-            connection: &self.exchange.connection,
-            request_id: self.exchange.request_id.as_str(),
-            deadline: self.exchange.deadline,
-            tell: self.tell(),
-            keep: self.keep(),
-        }
+        Errand { connection: &self.exchange.connection, deadline: self.exchange.deadline, tell: self.tell() }
     }
 
     fn tell(&self) -> Tell {
         if self.exchange.tells_deadline() { Tell::Deadline } else { Tell::Nothing }
     }
 
-    fn keep(&self) -> Keep {
-        let retries_answers = !self.service.policy.retries.when.statuses.is_empty();
-        if retries_answers && self.method.is_idempotent() { Keep::Copy } else { Keep::Nothing }
-    }
-
-    /// Records how an attempt went, and prepares the next one if there is to be one.
-    fn settle(&mut self, attempt: Attempt, sent: Sent) -> Settled {
+    /// Records how an attempt went, and says what follows. `replay` tells whether the request is all there still.
+    fn settle(&mut self, attempt: Attempt, sent: Sent, replay: Replay) -> Settled {
         self.exchange.waits.connect = sent.connect;
         match sent.outcome {
-            Ok(answer) => self.answered(attempt, answer),
-            Err(lost) => self.lost(attempt, lost),
+            Ok(answer) => self.answered(attempt, answer, replay),
+            Err(lost) => self.lost(attempt, lost, replay),
         }
     }
 
-    fn answered(&mut self, mut attempt: Attempt, mut answer: Answer) -> Settled {
-        let status = answer.response.status();
-        let now = clock::now();
+    fn answered(&mut self, mut attempt: Attempt, mut answer: Answer, replay: Replay) -> Settled {
+        let (status, now) = (answer.response.status(), answer.at);
         attempt.head_arrived(status, answer.response.headers(), now);
         self.exchange.upstream_status = Some(status);
         self.exchange.waits.ttfb = Some(now.since(self.exchange.started));
         let Some(end) = self.end_of(&mut attempt, &mut answer) else {
-            return self.hand_on(attempt, answer, now);
+            return self.hand_on(attempt, answer, replay);
         };
         let exposure = if end == End::Leaving { Exposure::Unsent } else { Exposure::Sent };
-        match self.ask(&attempt, end, exposure, answer.replay()) {
+        match self.ask(&attempt, end, exposure, replay) {
             Grant::Retry(due) => {
                 self.list(&attempt, Outcome::of(status), now, Followed::Yes);
                 attempt.complete(status, now);
-                match answer.into_request(&self.errand(), now) {
-                    Some(request) => Settled::Again(due, request),
-                    // Its head was too long to keep: the answer is gone, and what it said is said by us.
-                    None => Settled::Ends(Err(FailureKind::NoHealthyBackend.into())),
-                }
+                answer.discard(&self.exchange.connection, now);
+                Settled::Again(due)
             }
             Grant::OverBudget => {
                 self.exchange.fail(FailureKind::RetryBudgetExhausted);
-                self.hand_on(attempt, answer, now)
+                self.hand_on(attempt, answer, replay)
             }
-            Grant::No => self.hand_on(attempt, answer, now),
+            Grant::No => self.hand_on(attempt, answer, replay),
         }
     }
 
-    fn hand_on(&mut self, attempt: Attempt, answer: Answer, now: Moment) -> Settled {
-        let status = answer.response.status();
+    fn hand_on(&mut self, attempt: Attempt, answer: Answer, replay: Replay) -> Settled {
+        let (status, now) = (answer.response.status(), answer.at);
         self.list(&attempt, Outcome::of(status), now, Followed::No);
-        let arrived = Arrived { attempt, answer, now, upgrade: self.upgrade };
+        let arrived = Arrived { attempt, answer, upgrade: self.upgrade };
         match status {
             StatusCode::SWITCHING_PROTOCOLS => Settled::Switches(Box::new(arrived)),
             _ => match arrived.hand_on(self.exchange, &self.method) {
                 Ok(response) => Settled::Ends(Ok(response)),
                 Err(Undelivered::Unfit(error)) => Settled::Ends(Err(error)),
                 Err(Undelivered::Broken(broken)) => {
-                    let (attempt, lost) = *broken;
+                    let (attempt, error) = *broken;
                     self.unlist(&attempt);
-                    self.lost(attempt, lost)
+                    self.lost(attempt, Lost { error, exposure: Exposure::Sent }, replay)
                 }
             },
         }
     }
 
     #[cold]
-    fn lost(&mut self, attempt: Attempt, lost: Lost) -> Settled {
-        let Lost { error, exposure, request } = lost;
-        let replay = if request.is_some() { Replay::Possible } else { Replay::Impossible };
+    fn lost(&mut self, attempt: Attempt, lost: Lost, replay: Replay) -> Settled {
+        let Lost { error, exposure } = lost;
         let is_held = replay == Replay::Possible && self.is_held_for(error.kind, exposure);
         let grant = match is_held && self.is_the_only(&attempt) {
             true => Grant::No, // a second refusal by the same one would tell nothing new
@@ -289,17 +267,17 @@ impl Course<'_> {
         let followed = if is_held || matches!(grant, Grant::Retry(_)) { Followed::Yes } else { Followed::No };
         self.list(&attempt, Outcome::Failure(error.kind), clock::now(), followed);
         attempt.fail(error.kind);
-        match (grant, request) {
-            (Grant::Retry(due), Some(request)) => {
+        match grant {
+            Grant::Retry(due) => {
                 self.trail.failure = Some(error);
-                Settled::Again(due, request)
+                Settled::Again(due)
             }
-            (_, Some(request)) if is_held => {
+            _ if is_held => {
                 self.trail.failure = Some(error);
-                Settled::Held(request)
+                Settled::Held
             }
-            (Grant::OverBudget, _) => Settled::Ends(Err(ProxyError::new(FailureKind::RetryBudgetExhausted, error))),
-            _ => Settled::Ends(Err(error)),
+            Grant::OverBudget => Settled::Ends(Err(ProxyError::new(FailureKind::RetryBudgetExhausted, error))),
+            Grant::No => Settled::Ends(Err(error)),
         }
     }
 

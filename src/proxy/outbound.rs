@@ -20,7 +20,7 @@ use crate::http::local_reply::X_REQUEST_ID;
 use crate::http::survey::Survey;
 pub(crate) use crate::http::upgrade::Upgrade;
 use crate::proxy::exchange::{Exchange, TRACEPARENT};
-use crate::proxy::expect::{Continue, Signal};
+use crate::proxy::expect::Continue;
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client, without_banned_trailers};
 use crate::routing::rewrite;
@@ -157,7 +157,8 @@ async fn read_body(
     };
     framing::frame_request(&mut head.headers, framing);
     let connection = exchange.connection.clone();
-    let streaming = Streaming { ahead: frames, rest: incoming, cleaned, allowance, connection, go_ahead };
+    let streaming =
+        Streaming { ahead: frames, rest: incoming, is_touched: false, cleaned, allowance, connection, go_ahead };
     Ok(RequestBody::Streaming(Box::new(streaming)))
 }
 
@@ -172,19 +173,8 @@ fn whole(head: &mut Parts, frames: Frames) -> RequestBody {
 }
 
 /// C-23: the expectation goes on to the backend, and the client hears its answer.
-fn expected_continue(head: &mut Parts) -> Option<Continue> {
-    head.headers.get(EXPECT)?;
-    let signal = Signal::default();
-    let answered = signal.clone();
-    let mut carrier = Request::new(());
-    std::mem::swap(carrier.extensions_mut(), &mut head.extensions);
-    hyper::ext::on_informational(&mut carrier, move |response| {
-        if response.status() == http::StatusCode::CONTINUE {
-            answered.give();
-        }
-    });
-    std::mem::swap(carrier.extensions_mut(), &mut head.extensions);
-    Some(Continue::after(signal))
+fn expected_continue(head: &Parts) -> Option<Continue> {
+    head.headers.contains_key(EXPECT).then(Continue::awaited)
 }
 
 fn hash_input(balance: &Balance, exchange: &Exchange, head: &Parts) -> Option<u64> {

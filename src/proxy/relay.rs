@@ -3,13 +3,11 @@
 //! It lives in the connection, not in the body, so that it can go on while the client does not read.
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use http::StatusCode;
-use http_body::{Body, Frame};
-use hyper::body::Incoming;
+use http_body::Frame;
 
 use crate::error::ProxyError;
 use crate::http::headers::Cleaned;
@@ -18,14 +16,13 @@ use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::pool::Given;
 use crate::proxy::request_body::without_banned_trailers;
-use crate::proxy::upstream::{Upstream, kind_of};
+use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
 /// The upstream half of a response.
 pub(crate) struct Relay {
     source: Option<Source>,
-    incoming: Incoming,
     ahead: VecDeque<Frame<Bytes>>,
     ahead_bytes: usize,
     ahead_bytes_max: usize,
@@ -55,11 +52,10 @@ impl Source {
 }
 
 impl Relay {
-    fn new(source: Source, incoming: Incoming) -> Self {
+    fn new(source: Source) -> Self {
         let ahead_bytes_max = source.attempt.service().policy.buffer.response.as_usize();
         Self {
             source: Some(source),
-            incoming,
             ahead: VecDeque::new(),
             ahead_bytes: 0,
             ahead_bytes_max,
@@ -71,7 +67,8 @@ impl Relay {
     /// How many bytes are left, if the backend said so.
     pub(crate) fn length(&self) -> Option<u64> {
         // What was read ahead is part of it: hyper holds the length against `Content-Length` (H16).
-        Some(self.incoming.size_hint().exact()? + self.ahead_bytes as u64)
+        let to_come = self.source.as_ref().map_or(Some(0), |source| source.upstream.body_length())?;
+        Some(to_come + self.ahead_bytes as u64)
     }
 
     /// Whether everything was handed on.
@@ -118,19 +115,11 @@ impl Relay {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
         let Some(source) = &mut self.source else { return Poll::Ready(None) };
-        // The driver brings the bytes; the channel between it and the body has nobody to wake.
-        let mut nobody = Context::from_waker(Waker::noop());
-        source.upstream.drive_quietly();
-        let mut polled = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
-        if polled.is_pending() {
-            source.upstream.drive(cx);
-            polled = Pin::new(&mut self.incoming).poll_frame(&mut nobody);
-        }
-        match ready!(polled) {
+        match ready!(source.upstream.poll_frame(cx)) {
             Some(Ok(frame)) => {
                 let frame = without_banned_trailers(frame, &source.cleaned);
                 connection.activity.bytes_upstream.add(data_len(&frame));
-                if self.incoming.is_end_stream() {
+                if source.upstream.is_answered() {
                     self.release(connection);
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -144,12 +133,11 @@ impl Relay {
     }
 
     /// Ends the attempt: its connection broke in mid-body and is not kept.
-    fn broken(&mut self, error: hyper::Error) -> ProxyError {
-        let kind = kind_of(&error);
+    fn broken(&mut self, error: ProxyError) -> ProxyError {
         if let Some(Source { attempt, .. }) = self.source.take() {
-            attempt.fail(kind);
+            attempt.fail(error.kind);
         }
-        ProxyError::new(kind, error)
+        error
     }
 
     fn release(&mut self, connection: &Connection) {
@@ -180,14 +168,14 @@ pub(crate) enum Start {
 
 impl Start {
     /// Takes what is there, without waiting.
-    pub(crate) fn of(source: Source, mut incoming: Incoming, connection: &Connection, now: Moment) -> Self {
-        if incoming.is_end_stream() {
+    pub(crate) fn of(mut source: Source, connection: &Connection, now: Moment) -> Self {
+        if source.upstream.is_answered() {
             source.release(connection, now);
             return Start::Whole(Bytes::new());
         }
         let mut nobody = Context::from_waker(Waker::noop());
-        let first = Pin::new(&mut incoming).poll_frame(&mut nobody);
-        let whole = incoming.is_end_stream();
+        let first = source.upstream.poll_frame(&mut nobody);
+        let whole = source.upstream.is_answered();
         match first {
             Poll::Ready(Some(Ok(frame))) if whole && frame.is_data() => {
                 source.release(connection, now);
@@ -195,13 +183,13 @@ impl Start {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 let frame = without_banned_trailers(frame, &source.cleaned);
-                let mut relay = Relay::new(source, incoming);
+                let mut relay = Relay::new(source);
                 relay.push_ahead(frame);
                 Start::Open(relay)
             }
             // An error comes once: polled again, the body would seem to have ended.
-            Poll::Ready(Some(Err(error))) => Start::Broken(ProxyError::new(kind_of(&error), error), Box::new(source)),
-            Poll::Ready(None) | Poll::Pending => Start::Open(Relay::new(source, incoming)),
+            Poll::Ready(Some(Err(error))) => Start::Broken(error, Box::new(source)),
+            Poll::Ready(None) | Poll::Pending => Start::Open(Relay::new(source)),
         }
     }
 }

@@ -1,38 +1,42 @@
 //! The body that goes up: nothing, what was read ahead, or the client's stream behind it.
 //! It promises to stop at `max_body`, to wait for the backend's `100 Continue` where the client waits for it, and to be
-//! repeatable exactly as long as nothing was streamed. It does not decide how much is read ahead.
+//! repeatable until the client's stream is touched. It does not decide how much is read ahead.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Request;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 
 use crate::error::{FailureKind, ProxyError};
 use crate::http::headers::{self, Cleaned};
 use crate::proxy::connection::Connection;
 use crate::proxy::expect::Continue;
+use crate::proxy::retry::Replay;
 
 /// A request body on its way to a backend.
 pub(crate) enum RequestBody {
     /// No body, and no framing for one.
     Empty,
-    /// Everything is here. Boxed: hyper moves a request about ten times on its way out.
+    /// Everything is here.
     Whole(Box<Frames>),
     /// The beginning is here, the rest comes from the client.
     Streaming(Box<Streaming>),
+    /// It went with an answer that did not await its end.
+    Gone,
 }
 
-/// Frames that were read ahead. Cloning shares the bytes.
+/// Frames that were read ahead. Handing them out shares the bytes, so that they can be handed out again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frames {
-    data: VecDeque<Bytes>,
+    data: Vec<Bytes>,
     trailers: Option<http::HeaderMap>,
     bytes: u64,
+    /// How many were handed out, trailers last.
+    handed_out: usize,
 }
 
 impl Frames {
@@ -40,7 +44,7 @@ impl Frames {
         match frame.into_data() {
             Ok(data) => {
                 self.bytes += data.len() as u64;
-                self.data.push_back(data);
+                self.data.push(data);
             }
             Err(other) => self.trailers = other.into_trailers().ok(),
         }
@@ -54,38 +58,38 @@ impl Frames {
         self.bytes
     }
 
-    fn pop(&mut self) -> Option<Frame<Bytes>> {
-        if let Some(data) = self.data.pop_front() {
-            self.bytes -= data.len() as u64;
-            return Some(Frame::data(data));
-        }
-        self.trailers.take().map(Frame::trailers)
-    }
-
-    fn is_empty(&self) -> bool {
-        self.data.is_empty() && self.trailers.is_none()
+    fn next(&mut self) -> Option<Frame<Bytes>> {
+        let idx = self.handed_out;
+        let trailers = || self.trailers.clone().filter(|_| idx == self.data.len()).map(Frame::trailers);
+        let next = self.data.get(idx).cloned().map(Frame::data).or_else(trailers);
+        self.handed_out += usize::from(next.is_some());
+        next
     }
 }
 
 /// A body of which not everything is here yet.
 pub(crate) struct Streaming {
-    /// What was read ahead.
+    /// What was read ahead. Let go of when the rest is touched.
     pub(crate) ahead: Frames,
     /// The rest.
     pub(crate) rest: Incoming,
+    /// Whether some of the rest was handed out: it cannot be had again.
+    pub(crate) is_touched: bool,
     /// What was taken out of the head, and must not come back in trailers.
     pub(crate) cleaned: Cleaned,
     /// How many bytes the rest may still have.
     pub(crate) allowance: u64,
     /// Where the wait for the client is visible.
     pub(crate) connection: Arc<Connection>,
-    /// The backend's go-ahead, if the client asked for one.
+    /// The wait for the backend's go-ahead, if the client asked for one.
     pub(crate) go_ahead: Option<Continue>,
 }
 
 impl Streaming {
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        if let Some(frame) = self.ahead.pop() {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        if !self.is_touched
+            && let Some(frame) = self.ahead.next()
+        {
             return Poll::Ready(Some(Ok(frame)));
         }
         if let Some(go_ahead) = &mut self.go_ahead {
@@ -94,6 +98,8 @@ impl Streaming {
         }
         let next = poll_client(&mut self.rest, &self.connection, cx);
         let Some(frame) = ready!(next) else { return Poll::Ready(None) };
+        self.is_touched = true;
+        self.ahead = Frames::default();
         Poll::Ready(Some(frame.and_then(|frame| self.admit(frame))))
     }
 
@@ -150,9 +156,14 @@ pub(crate) fn poll_client(
     })))
 }
 
-/// A copy that sends the same bytes; `None` once something was streamed.
+/// A copy that sends the same bytes; `None` unless all of them are here.
 pub(crate) fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    let mut copy = Request::new(request.body().replay()?);
+    let body = match request.body() {
+        RequestBody::Empty => RequestBody::Empty,
+        RequestBody::Whole(frames) => RequestBody::Whole(frames.clone()),
+        RequestBody::Streaming(_) | RequestBody::Gone => return None,
+    };
+    let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.headers_mut() = request.headers().clone();
@@ -160,45 +171,46 @@ pub(crate) fn copy(request: &Request<RequestBody>) -> Option<Request<RequestBody
 }
 
 impl RequestBody {
-    /// A copy that sends the same bytes; `None` once something was streamed.
-    pub(crate) fn replay(&self) -> Option<RequestBody> {
+    /// Whether it can be sent once more, to its last byte.
+    pub(crate) fn replay(&self) -> Replay {
         match self {
-            RequestBody::Empty => Some(RequestBody::Empty),
-            RequestBody::Whole(frames) => Some(RequestBody::Whole(frames.clone())),
-            RequestBody::Streaming(_) => None,
-        }
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = ProxyError;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
-        match self.get_mut() {
-            RequestBody::Empty => Poll::Ready(None),
-            RequestBody::Whole(frames) => Poll::Ready(frames.pop().map(Ok)),
-            RequestBody::Streaming(streaming) => streaming.poll_frame(cx),
+            RequestBody::Empty | RequestBody::Whole(_) => Replay::Possible,
+            RequestBody::Streaming(streaming) if !streaming.is_touched => Replay::Possible,
+            RequestBody::Streaming(_) | RequestBody::Gone => Replay::Impossible,
         }
     }
 
-    fn is_end_stream(&self) -> bool {
+    /// Begins anew: what was handed out is handed out again.
+    pub(crate) fn rewind(&mut self) {
         match self {
-            RequestBody::Empty => true,
-            RequestBody::Whole(frames) => frames.is_empty(),
-            RequestBody::Streaming(streaming) => streaming.ahead.is_empty() && streaming.rest.is_end_stream(),
+            RequestBody::Empty | RequestBody::Gone => {}
+            RequestBody::Whole(frames) => frames.handed_out = 0,
+            RequestBody::Streaming(streaming) => streaming.ahead.handed_out = 0,
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// What was not handed out yet, to go on elsewhere. What is here whole stays as well.
+    pub(crate) fn take_rest(&mut self) -> RequestBody {
         match self {
-            RequestBody::Empty => SizeHint::with_exact(0),
-            RequestBody::Whole(frames) if frames.trailers.is_none() => SizeHint::with_exact(frames.bytes()),
-            RequestBody::Whole(_) => SizeHint::default(),
-            RequestBody::Streaming(streaming) => match streaming.rest.size_hint().exact() {
-                Some(rest) => SizeHint::with_exact(rest + streaming.ahead.bytes()),
-                None => SizeHint::default(),
-            },
+            RequestBody::Empty | RequestBody::Gone => RequestBody::Empty,
+            RequestBody::Whole(frames) => RequestBody::Whole(frames.clone()),
+            RequestBody::Streaming(_) => std::mem::replace(self, RequestBody::Gone),
+        }
+    }
+
+    /// The backend wants it: a client that waits for a 100 is asked for it.
+    pub(crate) fn go_ahead(&mut self) {
+        if let RequestBody::Streaming(streaming) = self {
+            streaming.go_ahead = None;
+        }
+    }
+
+    /// The next frame.
+    pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        match self {
+            RequestBody::Empty | RequestBody::Gone => Poll::Ready(None),
+            RequestBody::Whole(frames) => Poll::Ready(frames.next().map(Ok)),
+            RequestBody::Streaming(streaming) => streaming.poll_next(cx),
         }
     }
 }

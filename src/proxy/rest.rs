@@ -10,12 +10,6 @@ use std::time::Duration;
 use crate::lifecycle::clock;
 use crate::units::Moment;
 
-/// The waker to poll a connection with when nobody waits for it. [`UpstreamStream`] knows it by its place, and leaves
-/// the connection's [`Rest`] to be woken in its stead.
-///
-/// [`UpstreamStream`]: crate::proxy::upstream_stream::UpstreamStream
-pub(crate) static NOBODY: &Waker = Waker::noop();
-
 /// What a connection, its socket and its pool share. One thread writes all of it; the atomics are for `Send`.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {

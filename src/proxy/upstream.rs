@@ -2,38 +2,37 @@
 //! It promises to tell whether the backend can have seen a request that failed. It does not choose backends, does not
 //! retry, and does not know where it waits between requests: that is `pool`'s.
 //!
-//! No task is spawned per connection: the request that uses a connection drives it, so that a response costs no
-//! hand-over between tasks.
+//! No task is spawned per connection and nothing is handed over between tasks: whoever uses a connection writes its request
+//! and reads its answer.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{Builder, Connection, SendRequest};
-use hyper_util::rt::TokioIo;
+use http::{HeaderMap, HeaderName, Method, Request, Response};
+use http_body::Frame;
 
 use crate::config::checked::KeepAlive;
 use crate::error::{FailureKind, ProxyError};
 use crate::lifecycle::clock;
 use crate::net::dial::dial;
+use crate::net::stream::Stream;
 use crate::proxy::request_body::RequestBody;
-use crate::proxy::rest::{NOBODY, Rest};
+use crate::proxy::rest::Rest;
 use crate::proxy::retry::Exposure;
 use crate::proxy::timer::Timer;
-use crate::proxy::upstream_stream::{Progress, SentHead, UpstreamStream};
 use crate::runtime::backend::Backend;
 use crate::units::Moment;
 
-/// Header block of a response: as much as nginx takes with its largest usual buffers.
-const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Read at most this much at once: large enough that a megabyte costs few system calls.
-const READ_BUFFER_BYTES_MAX: usize = 256 * 1024;
+mod inbox;
+mod outbox;
+
+use inbox::{Broken, Inbox, Told};
+use outbox::{Outbox, Unsent};
+
 /// Not a standard field, but every server that closes idle connections says so in it.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A backend that advertises its idle limit closes about then; we stop reusing this much earlier.
@@ -43,69 +42,39 @@ const ADVERTISED_IDLE_MARGIN: Duration = Duration::from_millis(500);
 pub(crate) struct Upstream {
     /// Whose it is.
     pub(crate) backend: Arc<Backend>,
-    sender: SendRequest<RequestBody>,
-    driver: Driver,
+    stream: Stream,
+    outbox: Outbox,
+    inbox: Inbox,
+    /// Of the present request.
+    method: Method,
+    /// What is left of a body whose answer began before its end.
+    unfinished: RequestBody,
     born: Moment,
     uses: u32,
     pub(super) rest: Arc<Rest>,
+    /// Wakes `rest`.
+    waker_of_rest: Waker,
     /// How long it rested before the request that it serves, or served last.
     rested: Duration,
     pub(super) advertised_idle: Option<Duration>,
-}
-
-/// hyper's half of a connection: whoever uses the connection polls it.
-#[allow(clippy::large_enum_variant, reason = "every upstream is boxed and begins as the large one")]
-enum Driver {
-    Open(Connection<TokioIo<UpstreamStream>, RequestBody>),
-    /// The future is finished: closed, failed, or upgraded. This is what is left of it.
-    Ended(UpstreamStream, Bytes),
-    /// Taken apart.
-    Gone,
-}
-
-impl Driver {
-    /// Lets hyper read and write what it can.
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        let Driver::Open(connection) = self else { return };
-        if Pin::new(connection).poll(cx).is_ready() {
-            self.end();
-        }
-    }
-
-    /// Takes hyper's half apart at once: a request that it was given and never looked at comes back only when it is dropped.
-    fn end(&mut self) {
-        *self = match std::mem::replace(self, Driver::Gone) {
-            Driver::Open(connection) => {
-                let parts = connection.into_parts();
-                Driver::Ended(parts.io.into_inner(), parts.read_buf)
-            }
-            other => other,
-        };
-    }
-
-    /// The raw stream, and what was read past the last message.
-    fn into_raw(self) -> Option<(UpstreamStream, Bytes)> {
-        match self {
-            Driver::Open(connection) => {
-                let parts = connection.into_parts();
-                Some((parts.io.into_inner(), parts.read_buf))
-            }
-            Driver::Ended(stream, early) => Some((stream, early)),
-            Driver::Gone => None,
-        }
-    }
 }
 
 /// Why no response head came.
 pub(crate) struct SendFailure {
     /// What to tell.
     pub(crate) error: ProxyError,
-    /// The request, if hyper has not looked at it.
-    pub(crate) unsent: Option<Box<Request<RequestBody>>>,
-    /// The head that was written, or should have been: all that a replay needs besides the body.
-    pub(crate) head: Option<SentHead>,
     /// How much of the request the backend may have seen.
     pub(crate) exposure: Exposure,
+}
+
+/// Why an exchange stopped.
+enum Stopped {
+    /// The socket took nothing of the request.
+    Refused(io::Error),
+    /// The client did not send its body as it had to.
+    Body(ProxyError),
+    /// The answer broke off, or is none.
+    Answer(Broken),
 }
 
 impl Upstream {
@@ -117,20 +86,16 @@ impl Upstream {
             return Err(FailureKind::ConnectRefused.into());
         }
         let rest = Arc::new(Rest::default());
-        let handshake = Builder::new()
-            .max_header_size(RESPONSE_HEAD_BYTES_MAX)
-            .max_buf_size(READ_BUFFER_BYTES_MAX)
-            // RFC 9112 §5.1: a proxy removes the space before the colon of a response field.
-            .allow_spaces_after_header_name_in_responses(true)
-            .handshake(TokioIo::new(UpstreamStream::new(stream, rest.clone())));
-        let (sender, connection) =
-            handshake.await.map_err(|error| ProxyError::new(FailureKind::ConnectRefused, error))?;
         Ok(Box::new(Self {
             backend,
-            sender,
-            driver: Driver::Open(connection),
+            stream,
+            outbox: Outbox::default(),
+            inbox: Inbox::default(),
+            method: Method::GET,
+            unfinished: RequestBody::Empty,
             born: clock::now(),
             uses: 0,
+            waker_of_rest: Waker::from(rest.clone()),
             rest,
             rested: Duration::ZERO,
             advertised_idle: None,
@@ -142,98 +107,116 @@ impl Upstream {
         self.uses > 1
     }
 
-    /// Lets hyper read and write what it can.
-    pub(crate) fn drive(&mut self, cx: &mut Context<'_>) {
-        self.driver.drive(cx);
-    }
-
-    /// Lets hyper do what it can at once, without asking to be woken for the rest.
-    ///
-    /// Every channel between hyper's half and ours would wake the task that is running anyway, and the task that last used
-    /// a connection must not be woken by its next user. Whoever then waits has to [`drive`](Self::drive). If nobody does,
-    /// what comes next disturbs the connection's [`Rest`].
-    pub(crate) fn drive_quietly(&mut self) {
-        self.driver.drive(&mut Context::from_waker(NOBODY));
-    }
-
-    /// Sends the request that is in `cargo` and waits for the response head until `deadline`.
+    /// Sends `request` and waits for the response head until `deadline`. The request stays where it is, so that it can be
+    /// sent again; only a body of which the answer does not await the end goes with the connection.
     pub(crate) async fn send(
         &mut self,
-        cargo: &mut Option<Request<RequestBody>>,
+        request: &mut Request<RequestBody>,
         timer: &Timer,
         deadline: Deadline,
-    ) -> Result<Response<Incoming>, SendFailure> {
-        self.uses = self.uses.saturating_add(1);
-        let request = cargo.take().expect("an attempt begins with a request");
-        let mut response = pin!(self.sender.try_send_request(request));
-        let mut first_poll = true;
+    ) -> Result<Response<()>, SendFailure> {
+        self.begin(request);
         let mut now = deadline.now;
-        let outcome = poll_fn(|cx| {
-            let mut nobody = Context::from_waker(NOBODY);
-            // The driver first: it writes the request, and it is what a response arrives through. The first poll can only
-            // write; those after it nearly always bring the response, and then nobody has to be woken.
-            if !first_poll {
-                self.driver.drive(&mut nobody);
-                if let Poll::Ready(result) = response.as_mut().poll(&mut nobody) {
-                    return Poll::Ready(Some(result));
-                }
-            }
-            first_poll = false;
-            self.driver.drive(cx);
-            if let Poll::Ready(result) = response.as_mut().poll(&mut nobody) {
-                return Poll::Ready(Some(result));
-            }
-            timer.poll_deadline(deadline.at, now.take(), cx).map(|()| None)
+        let body = request.body_mut();
+        let stopped = poll_fn(|cx| match self.poll_answer(body, cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => timer.poll_deadline(deadline.at, now.take(), cx).map(|()| None),
         });
-        match outcome.await {
-            Some(Ok(response)) => Ok(response),
-            Some(Err(mut failure)) => {
-                let unsent = failure.take_message().map(Box::new);
-                Err(self.failure(failure.into_error(), unsent))
+        match stopped.await {
+            Some(Ok(response)) => {
+                if !self.outbox.is_done() {
+                    self.unfinished = request.body_mut().take_rest();
+                }
+                Ok(response)
             }
-            None => {
-                let head = self.take_progress().and_then(Progress::into_head);
-                Err(SendFailure { error: deadline.kind.into(), unsent: None, head, exposure: Exposure::Sent })
+            Some(Err(stopped)) => Err(self.failure(stopped)),
+            None => Err(SendFailure { error: deadline.kind.into(), exposure: Exposure::Sent }),
+        }
+    }
+
+    fn begin(&mut self, request: &mut Request<RequestBody>) {
+        request.body_mut().rewind();
+        self.uses = self.uses.saturating_add(1);
+        if self.method != *request.method() {
+            self.method = request.method().clone();
+        }
+        self.outbox.begin(request);
+        self.inbox.begin();
+    }
+
+    /// Writes and reads until the head of the answer is here.
+    fn poll_answer(&mut self, body: &mut RequestBody, cx: &mut Context<'_>) -> Poll<Result<Response<()>, Stopped>> {
+        loop {
+            self.send_more(Some(body), cx)?;
+            match self.inbox.poll_head(&mut self.stream, &self.method, cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(Told::Answer(response))) => return Poll::Ready(Ok(response)),
+                Poll::Ready(Ok(Told::GoAhead)) => body.go_ahead(),
+                Poll::Ready(Err(broken)) => return Poll::Ready(Err(Stopped::Answer(broken))),
             }
         }
     }
 
-    fn failure(&mut self, error: hyper::Error, unsent: Option<Box<Request<RequestBody>>>) -> SendFailure {
-        let progress = self.take_progress();
-        let exposure = match &progress {
-            Some(Progress::Refused(_)) => Exposure::Unsent,
-            _ if unsent.is_some() => Exposure::Unsent,
-            _ => Exposure::Sent,
+    /// Writes what the socket takes of `body`, or of what is left of one.
+    fn send_more(&mut self, body: Option<&mut RequestBody>, cx: &mut Context<'_>) -> Result<(), Stopped> {
+        if self.outbox.is_done() {
+            return Ok(());
+        }
+        match self.outbox.poll_send(&mut self.stream, body.unwrap_or(&mut self.unfinished), cx) {
+            Poll::Pending | Poll::Ready(Ok(())) => Ok(()),
+            Poll::Ready(Err(Unsent::Body(error))) => Err(Stopped::Body(error)),
+            Poll::Ready(Err(Unsent::Socket(error))) if !self.outbox.has_begun() => Err(Stopped::Refused(error)),
+            // It may have answered before it closed: reading shows that, or the same end.
+            Poll::Ready(Err(Unsent::Socket(_))) => Ok(()),
+        }
+    }
+
+    fn failure(&self, stopped: Stopped) -> SendFailure {
+        let exposure = if matches!(stopped, Stopped::Refused(_)) { Exposure::Unsent } else { Exposure::Sent };
+        let error = match stopped {
+            Stopped::Refused(error) => self.broken(Broken::Socket(error)),
+            Stopped::Body(error) => error,
+            Stopped::Answer(broken) => self.broken(broken),
         };
-        let untouched = exposure == Exposure::Unsent || matches!(progress, Some(Progress::Unanswered(_)));
-        let kind = match kind_of(&error) {
-            FailureKind::UpstreamReset if self.is_reused() && untouched => {
+        SendFailure { error, exposure }
+    }
+
+    /// What it means that nothing more comes. A connection that ends before the first byte of an answer was closed while it
+    /// rested, or is treated so: its backend's idle limit is known better then.
+    fn broken(&self, broken: Broken) -> ProxyError {
+        let kind = match broken.is_of_connection() {
+            false => FailureKind::UpstreamProtocol,
+            true if self.is_reused() && !self.inbox.has_heard() => {
                 self.backend.idle_limit.closed_after(self.rested);
                 FailureKind::StaleConnection
             }
-            kind => kind,
+            true => FailureKind::UpstreamReset,
         };
-        let head = progress.and_then(Progress::into_head);
-        SendFailure { error: ProxyError::new(kind, error), unsent, head, exposure }
+        ProxyError::new(kind, broken)
     }
 
-    fn take_progress(&mut self) -> Option<Progress> {
-        let raw = std::mem::replace(&mut self.driver, Driver::Gone).into_raw();
-        raw.map(|(stream, _)| stream.into_progress())
-    }
-
-    /// Closes it, and gives the head of the request that was sent last.
-    pub(crate) fn into_sent_head(mut self) -> Option<SentHead> {
-        self.take_progress().and_then(Progress::into_head)
-    }
-
-    /// Takes the connection apart once hyper has let go of it after a 101.
-    pub(crate) fn poll_into_raw(&mut self, cx: &mut Context<'_>) -> Poll<Option<(UpstreamStream, Bytes)>> {
-        self.driver.drive(cx);
-        match self.driver {
-            Driver::Open(_) => Poll::Pending,
-            _ => Poll::Ready(std::mem::replace(&mut self.driver, Driver::Gone).into_raw()),
+    /// The next frame of the answer's body; meanwhile the rest of the request goes up.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, ProxyError>>> {
+        if let Err(Stopped::Body(error)) = self.send_more(None, cx) {
+            return Poll::Ready(Some(Err(error)));
         }
+        let polled = self.inbox.poll_frame(&mut self.stream, cx);
+        polled.map(|frame| frame.map(|frame| frame.map_err(|broken| self.broken(broken))))
+    }
+
+    /// Whether the answer is here to its last byte.
+    pub(crate) fn is_answered(&self) -> bool {
+        self.inbox.is_complete()
+    }
+
+    /// How many bytes of the answer's body are to come, if the backend said so.
+    pub(crate) fn body_length(&self) -> Option<u64> {
+        self.inbox.length()
+    }
+
+    /// The raw stream behind a 101, and what was read past its head.
+    pub(crate) fn into_raw(self) -> (Stream, Bytes) {
+        (self.stream, self.inbox.into_surplus())
     }
 
     /// Notes what the response says about the connection's past and future.
@@ -244,8 +227,7 @@ impl Upstream {
         }
     }
 
-    /// Whether it may be used again after `rested`, by its age. Whether it is still open shows when hyper is given the
-    /// request: it looks for the end of the stream first, and hands an unsent request back.
+    /// Whether it may be used again after `rested`, by its age.
     pub(super) fn is_reusable(&self, policy: &KeepAlive, rested: Duration, now: Moment) -> bool {
         let idle_limit = self.advertised_idle.map_or(policy.idle, |idle| idle.saturating_sub(ADVERTISED_IDLE_MARGIN));
         let fresh = rested < idle_limit && now.since(self.born) < policy.max_age;
@@ -256,8 +238,7 @@ impl Upstream {
     /// Whether its backend closed it while it rested. If so, the backend's idle limit is known better.
     pub(super) fn has_ended(&mut self) -> bool {
         let Some(rested) = self.rest.undisturbed() else { return false };
-        self.drive_quietly();
-        if matches!(self.driver, Driver::Open(_)) {
+        if self.is_silent() {
             self.rest.settle();
             return false;
         }
@@ -267,23 +248,36 @@ impl Upstream {
 
     /// Closes it at once. For connections at rest only: nothing is on its way that a reset could destroy.
     pub(super) fn reset(self) {
-        if let Some((stream, _)) = self.driver.into_raw() {
-            stream.into_stream().reset();
-        }
+        self.stream.reset();
     }
 
     /// Ends its rest for the next request.
     pub(super) fn rouse(&mut self, rested: Duration) {
         self.rested = rested;
         self.rest.end();
+        self.rest.leave();
     }
 
     /// Whether the last exchange is over on both sides. If so, what comes next disturbs its rest.
     pub(super) fn is_clean(&mut self) -> bool {
-        if !self.sender.is_ready() || !self.rest.is_watched() {
-            self.drive_quietly();
+        if !self.inbox.is_clean() || !self.outbox.is_done() || !self.is_silent() {
+            return false;
         }
-        matches!(self.driver, Driver::Open(_)) && self.sender.is_ready()
+        self.outbox.rest();
+        self.inbox.rest();
+        true
+    }
+
+    /// Whether nothing is there to read; if so, what comes next disturbs the rest, and nobody else is woken.
+    fn is_silent(&mut self) -> bool {
+        let mut rest = Context::from_waker(&self.waker_of_rest);
+        let is_silent = self.inbox.poll_fill(&mut self.stream, &mut rest).is_pending();
+        if is_silent {
+            self.rest.watch()
+        } else {
+            self.rest.leave()
+        }
+        is_silent
     }
 }
 
@@ -300,29 +294,6 @@ pub(crate) struct Deadline {
 fn advertised_timeout(keep_alive: &str) -> Option<Duration> {
     let parameter = |part: &str| part.trim().strip_prefix("timeout=").and_then(|secs| secs.trim().parse().ok());
     keep_alive.split(',').find_map(parameter).map(Duration::from_secs)
-}
-
-/// Which row of the failure table an error of hyper's client is.
-pub(crate) fn kind_of(error: &hyper::Error) -> FailureKind {
-    if error.is_parse() {
-        return FailureKind::UpstreamProtocol;
-    }
-    // An error of the request body is ours or the client's: it says so itself.
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        if let Some(ours) = inner.downcast_ref::<ProxyError>() {
-            return ours.kind;
-        }
-        // The upstream stream's own word for bytes that hyper would take (interim responses without end), and hyper's for
-        // chunks that are none.
-        let is_invalid =
-            |error: &io::Error| matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput);
-        if inner.downcast_ref::<io::Error>().is_some_and(is_invalid) {
-            return FailureKind::UpstreamProtocol;
-        }
-        cause = inner.source();
-    }
-    FailureKind::UpstreamReset
 }
 
 #[cfg(test)]

@@ -54,12 +54,12 @@ impl Course<'_> {
     pub(super) async fn race(
         &mut self,
         first: &mut Attempt,
-        request: &mut Option<Request<RequestBody>>,
+        request: &mut Request<RequestBody>,
         delay: Duration,
     ) -> Sent {
-        let (connection, request_id) = (self.exchange.connection.clone(), self.exchange.request_id);
-        let errand = Errand { connection: &connection, request_id: request_id.as_str(), ..self.errand() };
-        let mut copy = request.as_ref().and_then(request_body::copy);
+        let connection = self.exchange.connection.clone();
+        let errand = Errand { connection: &connection, ..self.errand() };
+        let mut copy = request_body::copy(request);
         let mut second = None;
         let finish = {
             let mut primary = pin!(errand.run(first, Way::Pooled, request));
@@ -68,14 +68,14 @@ impl Course<'_> {
                 sent = &mut primary => Some(sent),
                 () = tokio::time::sleep(delay) => None,
             };
-            match (early, copy.is_some()) {
+            match (early, &mut copy) {
                 (Some(sent), _) => Finish { winner: Which::First, sent, other: None },
-                (None, true) if self.begin_hedge(first, &mut second) => {
+                (None, Some(copy)) if self.begin_hedge(first, &mut second) => {
                     let attempt = second.as_ref().expect("it has begun");
-                    let hedge = pin!(errand.run(attempt, Way::Pooled, &mut copy));
+                    let hedge = pin!(errand.run(attempt, Way::Pooled, copy));
                     first_good(primary, hedge, worth).await
                 }
-                _ => Finish { winner: Which::First, sent: primary.await, other: None },
+                (None, _) => Finish { winner: Which::First, sent: primary.await, other: None },
             }
         };
         match second {

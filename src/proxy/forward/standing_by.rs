@@ -32,15 +32,13 @@ impl Course<'_> {
     pub(super) async fn stand_in_line(
         &mut self,
         because: Unavailable,
-        request: &Option<Request<RequestBody>>,
+        request: &Request<RequestBody>,
     ) -> Result<Lease, ProxyError> {
         if because == Unavailable::Empty && self.service.policy.hold.is_none() {
             return Err(FailureKind::NoHealthyBackend.into());
         }
         let began = clock::now();
-        if let Some(request) = request
-            && self.gets_the_page(because, request)
-        {
+        if self.gets_the_page(because, request) {
             place::expect_replica(&self.service, began)?;
             self.service.group.scale.show_page(began);
             return Err(FailureKind::Starting.into());
@@ -75,7 +73,7 @@ impl Course<'_> {
     }
 
     /// Begins another attempt as soon as somebody listens.
-    pub(super) async fn begin_held(&mut self, request: &Option<Request<RequestBody>>) -> Result<Attempt, ProxyError> {
+    pub(super) async fn begin_held(&mut self, request: &Request<RequestBody>) -> Result<Attempt, ProxyError> {
         self.exchange.connection.activity.leave_backend();
         match self.stand_in_line(Unavailable::Empty, request).await {
             Ok(lease) => self.begin_at(lease),
