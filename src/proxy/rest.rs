@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
-use std::task::{Wake, Waker};
+use std::task::Wake;
 use std::time::Duration;
 
 use crate::lifecycle::clock;
@@ -88,6 +88,8 @@ impl Wake for Rest {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]

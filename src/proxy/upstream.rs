@@ -85,8 +85,12 @@ impl Upstream {
             // The container left while it was dialled: its address may be another one's by now. Nothing was sent.
             return Err(FailureKind::ConnectRefused.into());
         }
+        Ok(Box::new(Self::over(stream, backend)))
+    }
+
+    fn over(stream: Stream, backend: Arc<Backend>) -> Self {
         let rest = Arc::new(Rest::default());
-        Ok(Box::new(Self {
+        Self {
             backend,
             stream,
             outbox: Outbox::default(),
@@ -99,7 +103,7 @@ impl Upstream {
             rest,
             rested: Duration::ZERO,
             advertised_idle: None,
-        }))
+        }
     }
 
     /// Whether a request was sent over it before.
@@ -297,37 +301,4 @@ fn advertised_timeout(keep_alive: &str) -> Option<Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::runtime::backend::{Instance, Located};
-    use crate::runtime::registry::Registry;
-    use crate::telemetry::metrics::Metrics;
-    use crate::units::ServiceName;
-
-    #[tokio::test]
-    async fn a_container_that_left_while_it_was_dialled_gets_no_request() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let (registry, service) = (Registry::new(Metrics::new()), ServiceName::new("web").unwrap());
-        let container = Instance { id: "a".into(), name: "web-1".into() };
-        for (instance, is_open) in [(Some(container), false), (None, true)] {
-            let backend = registry.backend_from(&service, Located { address, instance }, |_| ());
-            assert!(Upstream::open(backend.clone(), Duration::from_secs(1)).await.is_ok());
-            registry.retain(&service, &[], Duration::from_secs(1));
-            let opened = Upstream::open(backend, Duration::from_secs(1)).await;
-            // An address that somebody wrote down is still that of the same server.
-            assert_eq!(
-                opened.as_ref().err().map(|error| error.kind),
-                (!is_open).then_some(FailureKind::ConnectRefused)
-            );
-        }
-    }
-
-    #[test]
-    fn an_advertised_idle_limit_is_read_from_keep_alive() {
-        assert_eq!(advertised_timeout("timeout=5, max=100"), Some(Duration::from_secs(5)));
-        assert_eq!(advertised_timeout("max=100,timeout=2"), Some(Duration::from_secs(2)));
-        assert_eq!(advertised_timeout("max=100"), None);
-        assert_eq!(advertised_timeout("timeout=soon"), None);
-    }
-}
+mod tests;
