@@ -29,7 +29,7 @@ impl RequestBody {
 
 /// Frames the outbound request, whatever its method.
 ///
-/// Without a field of ours hyper would give a GET no body at all, chunked as it may have come (H9). A chunked body that
+/// A body goes up as this field says, that of a GET as well (H9: nobody guesses by the method). A chunked body that
 /// was buffered whole may go on as [`RequestBody::Known`].
 pub fn frame_request(headers: &mut HeaderMap, body: RequestBody) {
     match body {

@@ -15,7 +15,7 @@ use crate::proxy::connection::Connection;
 use crate::proxy::pool::Need;
 use crate::proxy::request_body::RequestBody;
 use crate::proxy::retry::{self, Exposure, Replay};
-use crate::proxy::upstream::{Deadline, SendFailure, Upstream};
+use crate::proxy::upstream::{Deadline, Lost, Upstream};
 use crate::units::Moment;
 
 /// Before it is tried again to open a connection for which there was no descriptor.
@@ -60,12 +60,6 @@ pub(crate) struct Answer {
     pub(crate) response: Response<()>,
     /// When it came.
     pub(crate) at: Moment,
-}
-
-/// An attempt without a response head.
-pub(crate) struct Lost {
-    pub(crate) error: ProxyError,
-    pub(crate) exposure: Exposure,
 }
 
 impl Answer {
@@ -150,10 +144,8 @@ impl Errand<'_> {
             let left = self.deadline.since(attempt.began.after(connect.unwrap_or_default()));
             request.headers_mut().insert(X_PORTWAY_TIMEOUT_MS, timeout_value(left));
         }
-        match upstream.send(request, &self.connection.timer, deadline).await {
-            Ok(response) => Ok(Answer { upstream, response, at: clock::now() }),
-            Err(SendFailure { error, exposure }) => Err(Lost { error, exposure }),
-        }
+        let response = upstream.send(request, &self.connection.timer, deadline).await?;
+        Ok(Answer { upstream, response, at: clock::now() })
     }
 
     /// The timeout of the response head begins when the request is sent; while a body is still coming from the client,

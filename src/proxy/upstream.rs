@@ -59,8 +59,8 @@ pub(crate) struct Upstream {
     pub(super) advertised_idle: Option<Duration>,
 }
 
-/// Why no response head came.
-pub(crate) struct SendFailure {
+/// A request without a response head.
+pub(crate) struct Lost {
     /// What to tell.
     pub(crate) error: ProxyError,
     /// How much of the request the backend may have seen.
@@ -118,7 +118,7 @@ impl Upstream {
         request: &mut Request<RequestBody>,
         timer: &Timer,
         deadline: Deadline,
-    ) -> Result<Response<()>, SendFailure> {
+    ) -> Result<Response<()>, Lost> {
         self.begin(request);
         let mut now = deadline.now;
         let body = request.body_mut();
@@ -134,7 +134,7 @@ impl Upstream {
                 Ok(response)
             }
             Some(Err(stopped)) => Err(self.failure(stopped)),
-            None => Err(SendFailure { error: deadline.kind.into(), exposure: Exposure::Sent }),
+            None => Err(Lost { error: deadline.kind.into(), exposure: Exposure::Sent }),
         }
     }
 
@@ -175,14 +175,14 @@ impl Upstream {
         }
     }
 
-    fn failure(&self, stopped: Stopped) -> SendFailure {
+    fn failure(&self, stopped: Stopped) -> Lost {
         let exposure = if matches!(stopped, Stopped::Refused(_)) { Exposure::Unsent } else { Exposure::Sent };
         let error = match stopped {
             Stopped::Refused(error) => self.broken(Broken::Socket(error)),
             Stopped::Body(error) => error,
             Stopped::Answer(broken) => self.broken(broken),
         };
-        SendFailure { error, exposure }
+        Lost { error, exposure }
     }
 
     /// What it means that nothing more comes. A connection that ends before the first byte of an answer was closed while it

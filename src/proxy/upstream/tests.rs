@@ -18,7 +18,7 @@ use crate::units::ServiceName;
 fn a_backend() -> Arc<Backend> {
     let (registry, service) = (Registry::new(Metrics::new()), ServiceName::new("web").unwrap());
     let address = "127.0.0.1:1".parse::<std::net::SocketAddr>().unwrap();
-    registry.backend_from(&service, Located { address: address.into(), instance: None }, |_| ())
+    registry.backend_from(&service, Located { address, instance: None }, |_| ())
 }
 
 fn connected() -> (Upstream, UnixStream) {
@@ -35,7 +35,7 @@ fn request(method: Method, frames: Option<Frames>) -> Request<RequestBody> {
     request
 }
 
-async fn send(upstream: &mut Upstream, request: &mut Request<RequestBody>) -> Result<Response<()>, SendFailure> {
+async fn send(upstream: &mut Upstream, request: &mut Request<RequestBody>) -> Result<Response<()>, Lost> {
     let at = clock::now().after(Duration::from_secs(5));
     upstream.send(request, &Timer::default(), Deadline { at, kind: FailureKind::ResponseTimeout, now: None }).await
 }
@@ -300,7 +300,7 @@ async fn interim_responses_without_end_are_found_out() {
         write!(flood, "HTTP/1.1 102 Processing\r\n\r\n").unwrap();
     }
     let teller = tokio::spawn(async move { theirs.write_all(flood.as_bytes()).await });
-    let failure = send(&mut upstream, &mut request(Method::GET, None)).await.err().expect("no answer");
+    let failure = send(&mut upstream, &mut request(Method::GET, None)).await.expect_err("no answer");
     assert_eq!(failure.error.kind, FailureKind::UpstreamProtocol);
     drop(upstream);
     teller.await.unwrap().ok();
