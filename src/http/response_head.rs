@@ -83,6 +83,9 @@ pub enum Invalid {
     TransferEncoding,
 }
 
+/// Room for so many fields at least: hyper's server puts the client's next request into the same map.
+const FIELDS_USUAL: usize = 16;
+
 /// Where a name and its value are: from, to, from, to.
 type Span = [u16; 4];
 
@@ -97,7 +100,7 @@ pub fn parse(buf: &mut BytesMut, method: &Method) -> Result<Parsed, Invalid> {
         return Ok(Parsed::Interim(line.status, line.n_bytes));
     }
     let mut reading = Reading::new(line.version);
-    let mut headers = HeaderMap::with_capacity(line.n_fields);
+    let mut headers = HeaderMap::with_capacity(line.n_fields.max(FIELDS_USUAL));
     for span in &spans[..line.n_fields] {
         let [name_from, name_to, from, to] = span.map(usize::from);
         let name = HeaderName::from_bytes(&bytes[name_from..name_to]).map_err(|_| Invalid::Field)?;

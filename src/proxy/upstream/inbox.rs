@@ -4,7 +4,8 @@
 
 use std::future::Future;
 use std::io;
-use std::pin::pin;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -12,7 +13,7 @@ use http::{Method, Response, StatusCode};
 use http_body::Frame;
 use hyper::ext::ReasonPhrase;
 use thiserror::Error;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, ReadBuf};
 
 use crate::http::chunked::{self, Decoder, Step};
 use crate::http::response_head::{self, Framing, Head, Parsed, Persistence};
@@ -233,17 +234,11 @@ impl Inbox {
         }
     }
 
-    /// Reads once. Memory is taken when there is something to read, and not while it is awaited.
+    /// Reads once.
     pub(super) fn poll_fill(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        if self.buf.capacity() == 0 {
-            ready!(stream.poll_read_ready(cx))?;
-        }
-        let room = self.buf.capacity() - self.buf.len();
-        if room < self.read_bytes / 4 {
-            self.buf.reserve(self.read_bytes);
-        }
-        let room = self.buf.capacity() - self.buf.len();
-        let n_bytes = ready!(pin!(stream.read_buf(&mut self.buf)).poll(cx))?;
+        let is_first = self.buf.is_empty() && self.read_bytes == READ_BYTES;
+        let polled = if is_first { self.poll_first(stream, cx) } else { self.poll_further(stream, cx) };
+        let (n_bytes, room) = ready!(polled)?;
         self.has_heard |= n_bytes > 0;
         if n_bytes == room {
             self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
@@ -251,10 +246,27 @@ impl Inbox {
         Poll::Ready(Ok(n_bytes))
     }
 
+    /// Most answers are a few hundred bytes. They are read into memory that is warm and copied into as much as they need,
+    /// which costs less than a buffer of 8 KiB for each; none is held while an answer is awaited.
+    fn poll_first(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<(usize, usize)>> {
+        let mut scratch = [const { MaybeUninit::uninit() }; READ_BYTES];
+        let mut read = ReadBuf::uninit(&mut scratch);
+        ready!(Pin::new(stream).poll_read(cx, &mut read))?;
+        self.buf = BytesMut::from(read.filled());
+        Poll::Ready(Ok((self.buf.len(), READ_BYTES)))
+    }
+
+    fn poll_further(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<(usize, usize)>> {
+        if self.buf.capacity() - self.buf.len() < self.read_bytes / 4 {
+            self.buf.reserve(self.read_bytes);
+        }
+        let room = self.buf.capacity() - self.buf.len();
+        let n_bytes = ready!(pin!(stream.read_buf(&mut self.buf)).poll(cx))?;
+        Poll::Ready(Ok((n_bytes, room)))
+    }
+
     /// Lets go of the memory: the next answer may be long in coming.
     pub(super) fn rest(&mut self) {
-        if self.buf.is_empty() {
-            self.buf = BytesMut::new();
-        }
+        self.buf = BytesMut::new();
     }
 }
