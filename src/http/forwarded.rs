@@ -1,8 +1,8 @@
 //! Tells a backend who asked: `X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `Via`, with rules for whom to believe.
 //! Promises that a stranger cannot say anything about himself, and that a message which comes round again is noticed
 //! (C-27, C-29, S-15).
-//! What does not change on a connection is made once for it; a request clones it. Request ids and `traceparent` are not
-//! made here.
+//! What does not change on a connection is made once for it, as the bytes that go out with each of its requests. Request
+//! ids and `traceparent` are not made here.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -64,13 +64,27 @@ pub struct Ends {
     pub scheme: Scheme,
 }
 
-/// What all requests of a connection have in common, ready to be cloned into each.
+/// What all requests of a connection have in common.
 #[derive(Clone, Debug)]
 pub struct PeerHeaders {
-    trust: Trust,
-    /// Whom the chain of a trusted peer may go through: settled with the connection, as the trust is. Else empty.
-    trusted_proxies: Box<[IpNet]>,
     peer_ip: Option<IpAddr>,
+    voice: Voice,
+}
+
+/// Who speaks of the client.
+#[derive(Clone, Debug)]
+enum Voice {
+    /// We alone, in these lines.
+    Ours(Box<[u8]>),
+    /// The peer, whom we continue.
+    Peers(Box<Continued>),
+}
+
+/// What continues the word of a trusted peer.
+#[derive(Clone, Debug)]
+struct Continued {
+    /// Whom its chain may go through: settled with the connection, as the trust is.
+    trusted_proxies: Box<[IpNet]>,
     for_value: HeaderValue,
     proto_value: HeaderValue,
     port_value: Option<HeaderValue>,
@@ -84,59 +98,71 @@ impl PeerHeaders {
         const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
         // A dual-stack socket shows ::ffff:192.0.2.1; people write, and configure, 192.0.2.1.
         let peer_ip = ends.peer.map(|peer| peer.ip().to_canonical());
-        let trust = trust(peer_ip.unwrap_or(LOOPBACK), trusted_proxies);
-        let for_value = match peer_ip {
-            Some(ip) => value(&ip.to_string()),
-            // RFC 7239 §6.2.
-            None => HeaderValue::from_static("unknown"),
+        // RFC 7239 §6.2.
+        let name = peer_ip.map_or("unknown".to_owned(), |ip| ip.to_string());
+        let voice = match trust(peer_ip.unwrap_or(LOOPBACK), trusted_proxies) {
+            Trust::Untrusted => Voice::Ours(lines(&name, ends)),
+            Trust::Trusted => Voice::Peers(Box::new(Continued {
+                trusted_proxies: trusted_proxies.into(),
+                for_value: value(&name),
+                proto_value: HeaderValue::from_static(ends.scheme.as_str()),
+                port_value: ends.local.map(|local| HeaderValue::from(local.port())),
+            })),
         };
-        let trusted_proxies: Box<[IpNet]> = match trust {
-            Trust::Trusted => trusted_proxies.into(),
-            Trust::Untrusted => Box::default(),
-        };
-        Self {
-            trust,
-            trusted_proxies,
-            peer_ip,
-            for_value,
-            proto_value: HeaderValue::from_static(ends.scheme.as_str()),
-            port_value: ends.local.map(|local| HeaderValue::from(local.port())),
-        }
+        Self { peer_ip, voice }
     }
 
     /// Whether the peer's own forwarding fields count.
     pub fn trust(&self) -> Trust {
-        self.trust
+        if matches!(self.voice, Voice::Ours(_)) { Trust::Untrusted } else { Trust::Trusted }
     }
 
     /// Who the client is: the peer, or for a trusted peer the right-most address of `X-Forwarded-For` that is not a
     /// trusted proxy's.
-    /// `None` only on a unix socket. Ask before [`apply`](Self::apply).
+    /// `None` only on a unix socket. Ask before [`settle`](Self::settle).
     pub fn client_ip(&self, headers: &HeaderMap) -> Option<IpAddr> {
-        match self.trust {
-            Trust::Untrusted => self.peer_ip,
-            Trust::Trusted => right_most_untrusted(headers, &self.trusted_proxies).or(self.peer_ip),
+        match &self.voice {
+            Voice::Ours(_) => self.peer_ip,
+            Voice::Peers(peers) => right_most_untrusted(headers, &peers.trusted_proxies).or(self.peer_ip),
         }
     }
 
-    /// Sets the forwarding fields of a cleaned request whose `Host` is settled.
-    pub fn apply(&self, headers: &mut HeaderMap) {
+    /// Takes a stranger's forwarding fields out of a cleaned request, or continues those of a trusted peer. Its `Host` is
+    /// settled.
+    pub fn settle(&self, headers: &mut HeaderMap) {
+        match &self.voice {
+            Voice::Ours(_) => SET_BY_US.iter().for_each(|name| drop(headers.remove(name))),
+            Voice::Peers(peers) => peers.continue_chain(headers),
+        }
+    }
+
+    /// Appends the lines that settled `headers` do not have, because they are ours alone.
+    pub fn write(&self, headers: &HeaderMap, out: &mut Vec<u8>) {
+        let Voice::Ours(lines) = &self.voice else { return };
+        out.extend_from_slice(lines);
+        if let Some(host) = headers.get(HOST) {
+            out.extend_from_slice(b"x-forwarded-host: ");
+            out.extend_from_slice(host.as_bytes());
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// The fields that [`PeerHeaders`] sets.
+const SET_BY_US: [HeaderName; 4] = [X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST, X_FORWARDED_PORT];
+
+/// The lines of a client called `name`.
+fn lines(name: &str, ends: &Ends) -> Box<[u8]> {
+    let mut lines = format!("x-forwarded-for: {name}\r\nx-forwarded-proto: {}\r\n", ends.scheme.as_str());
+    if let Some(local) = ends.local {
+        lines += &format!("x-forwarded-port: {}\r\n", local.port());
+    }
+    lines.into_bytes().into()
+}
+
+impl Continued {
+    fn continue_chain(&self, headers: &mut HeaderMap) {
         let host = headers.get(HOST).cloned();
-        match self.trust {
-            Trust::Untrusted => self.overwrite(headers, host),
-            Trust::Trusted => self.continue_chain(headers, host),
-        }
-    }
-
-    fn overwrite(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
-        headers.insert(X_FORWARDED_FOR, self.for_value.clone());
-        headers.insert(X_FORWARDED_PROTO, self.proto_value.clone());
-        // Without a value of ours a stranger's would stay.
-        replace(headers, X_FORWARDED_HOST, host);
-        replace(headers, X_FORWARDED_PORT, self.port_value.clone());
-    }
-
-    fn continue_chain(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
         let chain = join(headers, &self.for_value);
         headers.insert(X_FORWARDED_FOR, chain);
         let ours = [
@@ -150,13 +176,6 @@ impl PeerHeaders {
             }
         }
     }
-}
-
-fn replace(headers: &mut HeaderMap, name: HeaderName, value: Option<HeaderValue>) {
-    match value {
-        Some(value) => headers.insert(name, value),
-        None => headers.remove(name),
-    };
 }
 
 /// The chain so far, over all its lines, and `last` after it, in one line.
@@ -211,17 +230,12 @@ fn hop_ip(hop: &[u8]) -> Option<IpAddr> {
     Some(ip.to_canonical())
 }
 
-/// A value whose clones count no references: it is cloned into each request. A few dozen bytes per worker are never freed.
-fn for_ever(text: String) -> HeaderValue {
-    HeaderValue::from_static(text.leak())
-}
-
 /// Our own entry in `Via`. RFC 9110 §7.6.3 lets a pseudonym stand for the host.
 #[derive(Clone, Debug)]
 pub struct Via {
     pseudonym: Box<str>,
-    after_http_1_1: HeaderValue,
-    after_http_1_0: HeaderValue,
+    after_http_1_1: Box<[u8]>,
+    after_http_1_0: Box<[u8]>,
 }
 
 impl Via {
@@ -229,8 +243,8 @@ impl Via {
     pub fn new(pseudonym: &str) -> Self {
         Self {
             pseudonym: pseudonym.into(),
-            after_http_1_1: for_ever(format!("1.1 {pseudonym}")),
-            after_http_1_0: for_ever(format!("1.0 {pseudonym}")),
+            after_http_1_1: format!("via: 1.1 {pseudonym}\r\n").into_bytes().into(),
+            after_http_1_0: format!("via: 1.0 {pseudonym}\r\n").into_bytes().into(),
         }
     }
 
@@ -243,10 +257,9 @@ impl Via {
         if elements(headers, &VIA).any(is_ours) { Err(FailureKind::LoopDetected) } else { Ok(()) }
     }
 
-    /// Adds our entry to a request that was received as `version`, after those that are there.
-    pub fn add(&self, headers: &mut HeaderMap, version: Version) {
-        let entry = if version == Version::HTTP_10 { &self.after_http_1_0 } else { &self.after_http_1_1 };
-        headers.append(VIA, entry.clone());
+    /// Appends the line of our entry in a request that was received as `version`, behind those that are there.
+    pub fn write(&self, version: Version, out: &mut Vec<u8>) {
+        out.extend_from_slice(if version == Version::HTTP_10 { &self.after_http_1_0 } else { &self.after_http_1_1 });
     }
 }
 
@@ -269,6 +282,18 @@ mod tests {
         fields.iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value))).collect()
     }
 
+    /// What a backend gets of `request`.
+    fn signed(peer: &PeerHeaders, mut request: HeaderMap) -> HeaderMap {
+        peer.settle(&mut request);
+        let mut lines = Vec::new();
+        peer.write(&request, &mut lines);
+        for line in String::from_utf8(lines).expect("ascii").lines() {
+            let (name, value) = line.split_once(": ").expect("a field");
+            request.append(name.parse::<HeaderName>().expect("a name"), value.parse().expect("a value"));
+        }
+        request
+    }
+
     fn all(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
         headers.get_all(name).iter().map(|value| value.to_str().expect("ascii").to_owned()).collect()
     }
@@ -276,7 +301,7 @@ mod tests {
     /// S-15.
     #[test]
     fn a_strangers_forwarding_fields_are_overwritten() {
-        let mut request = headers(&[
+        let request = headers(&[
             ("host", "shop.example.com"),
             ("x-forwarded-for", "10.0.0.1"),
             ("x-forwarded-for", "10.0.0.2"),
@@ -286,7 +311,6 @@ mod tests {
         ]);
         let peer = PeerHeaders::new(&ends(PEER), &nets(&["10.0.0.0/8"]));
         assert_eq!(peer.client_ip(&request), Some("192.0.2.7".parse().expect("an address")));
-        peer.apply(&mut request);
         let expected = [
             ("host", "shop.example.com"),
             ("x-forwarded-for", "192.0.2.7"),
@@ -294,25 +318,24 @@ mod tests {
             ("x-forwarded-host", "shop.example.com"),
             ("x-forwarded-port", "8080"),
         ];
-        assert_eq!(request, headers(&expected));
+        assert_eq!(signed(&peer, request), headers(&expected));
     }
 
     #[test]
     fn a_stranger_without_host_leaves_no_forwarded_host_of_his_own() {
-        let mut request = headers(&[("x-forwarded-host", "evil")]);
-        PeerHeaders::new(&ends(PEER), &[]).apply(&mut request);
+        let request = signed(&PeerHeaders::new(&ends(PEER), &[]), headers(&[("x-forwarded-host", "evil")]));
         assert!(all(&request, &X_FORWARDED_HOST).is_empty());
     }
 
     #[test]
     fn a_trusted_peers_chain_is_continued_in_one_line() {
-        let mut request = headers(&[
+        let request = headers(&[
             ("host", "a"),
             ("x-forwarded-for", "203.0.113.9"),
             ("x-forwarded-for", "10.1.1.1"),
             ("x-forwarded-proto", "https"),
         ]);
-        PeerHeaders::new(&ends(PEER), &nets(&["192.0.2.0/24"])).apply(&mut request);
+        let request = signed(&PeerHeaders::new(&ends(PEER), &nets(&["192.0.2.0/24"])), request);
         assert_eq!(all(&request, &X_FORWARDED_FOR), ["203.0.113.9, 10.1.1.1, 192.0.2.7"]);
         assert_eq!(all(&request, &X_FORWARDED_PROTO), ["https"]);
         assert_eq!(all(&request, &X_FORWARDED_HOST), ["a"]);
@@ -347,7 +370,8 @@ mod tests {
     #[test]
     fn a_mapped_ipv4_peer_is_an_ipv4_peer() {
         let peer = PeerHeaders::new(&ends("[::ffff:192.0.2.7]:4711"), &nets(&["192.0.2.0/24"]));
-        assert_eq!((peer.trust(), peer.for_value), (Trust::Trusted, HeaderValue::from_static("192.0.2.7")));
+        assert_eq!(peer.trust(), Trust::Trusted);
+        assert_eq!(all(&signed(&peer, HeaderMap::new()), &X_FORWARDED_FOR), ["192.0.2.7"]);
     }
 
     #[test]
@@ -355,8 +379,8 @@ mod tests {
         let ends = Ends { peer: None, local: None, scheme: Scheme::Http };
         assert_eq!(PeerHeaders::new(&ends, &[]).trust(), Trust::Untrusted);
         assert_eq!(PeerHeaders::new(&ends, &nets(&["127.0.0.0/8"])).trust(), Trust::Trusted);
-        let mut request = headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-port", "1")]);
-        PeerHeaders::new(&ends, &[]).apply(&mut request);
+        let request = headers(&[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-port", "1")]);
+        let request = signed(&PeerHeaders::new(&ends, &[]), request);
         assert_eq!(all(&request, &X_FORWARDED_FOR), ["unknown"]);
         assert!(all(&request, &X_FORWARDED_PORT).is_empty());
     }
@@ -365,14 +389,16 @@ mod tests {
     #[test]
     fn a_request_that_comes_round_again_is_a_loop() {
         let via = Via::new("portway-1a2b3c4d");
-        let mut request = headers(&[("via", "1.1 a, 1.0 portway-ffffffff")]);
-        assert_eq!(via.check_loop(&request), Ok(()));
-        via.add(&mut request, Version::HTTP_11);
-        assert_eq!(all(&request, &VIA), ["1.1 a, 1.0 portway-ffffffff", "1.1 portway-1a2b3c4d"]);
-        assert_eq!(via.check_loop(&request), Err(FailureKind::LoopDetected));
-        let mut old = HeaderMap::new();
-        via.add(&mut old, Version::HTTP_10);
-        assert_eq!(all(&old, &VIA), ["1.0 portway-1a2b3c4d"]);
+        assert_eq!(via.check_loop(&headers(&[("via", "1.1 a, 1.0 portway-ffffffff")])), Ok(()));
+        let looped = headers(&[("via", "1.1 a, 1.0 portway-ffffffff"), ("via", "1.1 portway-1a2b3c4d")]);
+        assert_eq!(via.check_loop(&looped), Err(FailureKind::LoopDetected));
+        for (version, line) in
+            [(Version::HTTP_11, "via: 1.1 portway-1a2b3c4d\r\n"), (Version::HTTP_10, "via: 1.0 portway-1a2b3c4d\r\n")]
+        {
+            let mut out = Vec::new();
+            via.write(version, &mut out);
+            assert_eq!(String::from_utf8(out), Ok(line.to_owned()));
+        }
         let folded = headers(&[("via", "HTTP/1.1  PORTWAY-1a2b3c4d (x)")]);
         assert_eq!(via.check_loop(&folded), Err(FailureKind::LoopDetected));
     }

@@ -13,5 +13,6 @@ pub mod local_reply;
 pub mod patience;
 pub mod request_head;
 pub mod response_head;
+pub mod signature;
 pub mod survey;
 pub mod upgrade;

@@ -29,7 +29,7 @@ pub enum Parsed {
 /// The head of an answer.
 #[derive(Debug)]
 pub struct Head {
-    /// Status, version and fields.
+    /// Status, version and fields, without a `Connection` that names none of them.
     pub response: Response<()>,
     /// The words behind the status, if they are not the usual ones.
     pub reason: Option<Bytes>,
@@ -105,8 +105,9 @@ pub fn parse(buf: &mut BytesMut, method: &Method) -> Result<Parsed, Invalid> {
         let [name_from, name_to, from, to] = span.map(usize::from);
         let name = HeaderName::from_bytes(&bytes[name_from..name_to]).map_err(|_| Invalid::Field)?;
         let value = HeaderValue::from_maybe_shared(bytes.slice(from..to)).map_err(|_| Invalid::Field)?;
-        reading.note(&name, &value)?;
-        headers.try_append(name, value).map_err(|_| Invalid::TooLarge)?;
+        if reading.note(&name, &value)? == Onward::Yes {
+            headers.try_append(name, value).map_err(|_| Invalid::TooLarge)?;
+        }
     }
     let mut response = Response::new(());
     *response.status_mut() = line.status;
@@ -162,6 +163,13 @@ struct Reading {
     keeps_alive: bool,
 }
 
+/// Whether a field is for whoever the response goes on to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Onward {
+    Yes,
+    No,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Coding {
     Chunked,
@@ -173,8 +181,9 @@ impl Reading {
         Self { version, length: None, coding: None, closes: false, keeps_alive: false }
     }
 
+    /// Notes a field, and says whether it goes on.
     #[inline]
-    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), Invalid> {
+    fn note(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<Onward, Invalid> {
         if *name == CONTENT_LENGTH {
             let length = content_length(value.as_bytes()).ok_or(Invalid::ContentLength)?;
             if self.length.replace(length).is_some_and(|before| before != length) {
@@ -185,12 +194,18 @@ impl Reading {
             let is_chunked = last.trim_ascii().eq_ignore_ascii_case(b"chunked");
             self.coding = Some(if is_chunked { Coding::Chunked } else { Coding::Other });
         } else if *name == CONNECTION {
+            // Nearly every one there is. It names no other field, and is for nobody but us.
+            if value == "keep-alive" || value == "close" {
+                self.closes |= value == "close";
+                self.keeps_alive |= value == "keep-alive";
+                return Ok(Onward::No);
+            }
             for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                 self.closes |= option.eq_ignore_ascii_case(b"close");
                 self.keeps_alive |= option.eq_ignore_ascii_case(b"keep-alive");
             }
         }
-        Ok(())
+        Ok(Onward::Yes)
     }
 
     fn framing(&self, status: StatusCode, method: &Method) -> Result<Framing, Invalid> {

@@ -33,6 +33,8 @@ impl Survey {
     pub const IDENTITY: Survey = Survey(1 << 8);
     /// `x-portway-timeout-ms`.
     pub const TIMEOUT: Survey = Survey(1 << 9);
+    /// One of the four forwarding fields that are ours to say.
+    pub const FORWARDING: Survey = Survey(1 << 10);
 
     /// Looks at every name once.
     pub fn of(headers: &HeaderMap) -> Self {
@@ -56,6 +58,9 @@ impl Survey {
             "accept" | "content-type" => Self::WISHES,
             "x-request-id" => Self::REQUEST_ID,
             "traceparent" => Self::TRACEPARENT,
+            "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {
+                Self::FORWARDING | Self::IDENTITY
+            }
             // A stranger's is taken away like any claim.
             "x-portway-timeout-ms" => Self::TIMEOUT | Self::IDENTITY,
             other if is_suspect_identity(other) => Self::IDENTITY,

@@ -9,6 +9,7 @@ use http::{Request, Response};
 
 use crate::error::{FailureKind, ProxyError};
 use crate::http::patience::{X_PORTWAY_TIMEOUT_MS, timeout_value};
+use crate::http::signature::Signature;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
@@ -28,6 +29,7 @@ pub(crate) struct Errand<'a> {
     /// Of the whole request.
     pub(crate) deadline: Moment,
     pub(crate) tell: Tell,
+    pub(crate) signature: Signature<'a>,
 }
 
 /// Whether the backend learns how much time is left.
@@ -144,7 +146,7 @@ impl Errand<'_> {
             let left = self.deadline.since(attempt.began.after(connect.unwrap_or_default()));
             request.headers_mut().insert(X_PORTWAY_TIMEOUT_MS, timeout_value(left));
         }
-        let response = upstream.send(request, &self.connection.timer, deadline).await?;
+        let response = upstream.send(request, &self.signature, deadline).await?;
         Ok(Answer { upstream, response, at: clock::now() })
     }
 
@@ -155,13 +157,14 @@ impl Errand<'_> {
         attempt: &Attempt,
         connect: Option<Duration>,
         request: &Request<RequestBody>,
-    ) -> Deadline {
+    ) -> Deadline<'_> {
+        let timer = &self.connection.timer;
         let head = attempt.began.after(attempt.service().policy.timeouts.response);
         let now = connect.is_none().then_some(attempt.began);
         if head < self.deadline && !matches!(request.body(), RequestBody::Streaming(_)) {
-            return Deadline { at: head, kind: FailureKind::ResponseTimeout, now };
+            return Deadline { at: head, kind: FailureKind::ResponseTimeout, now, timer };
         }
-        Deadline { at: self.deadline, kind: FailureKind::Deadline, now }
+        Deadline { at: self.deadline, kind: FailureKind::Deadline, now, timer }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::error::{FailureKind, ProxyError};
 use crate::http::forwarded::Trust;
 use crate::http::local_reply::{Format, LocalReply, X_REQUEST_ID};
 use crate::http::patience;
+use crate::http::signature::{Signature, TRACEPARENT};
 use crate::http::survey::Survey;
 use crate::lifecycle::clock;
 use crate::proxy::activity::Phase;
@@ -65,8 +66,6 @@ pub(crate) struct Exchange {
     pub(crate) bytes_out: u64,
 }
 
-/// <https://www.w3.org/TR/trace-context/>
-pub(crate) const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// What decides how a local reply is written.
 const WISHES: [HeaderName; 2] = [header::ACCEPT, header::CONTENT_TYPE];
 
@@ -144,6 +143,17 @@ impl Exchange {
             exchange.wishes = WISHES.map(|name| headers.get(name).cloned());
         }
         exchange
+    }
+
+    /// What a backend is told about it.
+    pub(crate) fn signature(&self) -> Signature<'_> {
+        Signature {
+            peer: self.connection.peer_headers(),
+            via: &self.connection.worker.via,
+            version: self.version,
+            request_id: &self.request_id,
+            trace: &self.trace,
+        }
     }
 
     /// Begins and ends with a head that no parser saw.

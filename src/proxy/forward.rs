@@ -199,7 +199,8 @@ impl Course<'_> {
     }
 
     fn errand(&self) -> Errand<'_> {
-        Errand { connection: &self.exchange.connection, deadline: self.exchange.deadline, tell: self.tell() }
+        let Exchange { connection, deadline, .. } = &*self.exchange;
+        Errand { connection, deadline: *deadline, tell: self.tell(), signature: self.exchange.signature() }
     }
 
     fn tell(&self) -> Tell {

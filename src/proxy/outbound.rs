@@ -16,10 +16,9 @@ use crate::config::checked::{Balance, HashKey, Rewrite, RouteAction};
 use crate::error::{FailureKind, ProxyError};
 use crate::http::framing::{self, RequestBody as Framing};
 use crate::http::headers::{self, Cleaned};
-use crate::http::local_reply::X_REQUEST_ID;
 use crate::http::survey::Survey;
 pub(crate) use crate::http::upgrade::Upgrade;
-use crate::proxy::exchange::{Exchange, TRACEPARENT};
+use crate::proxy::exchange::Exchange;
 use crate::proxy::expect::Continue;
 use crate::proxy::handler::ActiveRoute;
 use crate::proxy::request_body::{Frames, RequestBody, Streaming, poll_client, without_banned_trailers};
@@ -99,22 +98,14 @@ fn announce_prefix(route: &ActiveRoute, headers: &mut HeaderMap) {
     }
 }
 
-/// Takes away what is not for the backend, and says who asked.
-fn sign(exchange: &mut Exchange, head: &mut Parts) -> Result<Cleaned, FailureKind> {
+/// Takes away what is not for the backend, and what is ours to say.
+fn sign(exchange: &Exchange, head: &mut Parts) -> Result<Cleaned, FailureKind> {
     let connection = &exchange.connection;
-    let peer = connection.peer_headers();
     let cleaned = match exchange.fields.has(Survey::HOP_BY_HOP | Survey::IDENTITY) {
-        true => headers::clean_request(&mut head.headers, peer.trust())?,
+        true => headers::clean_request(&mut head.headers, connection.peer_headers().trust())?,
         false => Cleaned::default(),
     };
-    peer.apply(&mut head.headers);
-    let via = &connection.worker.via;
-    if exchange.fields.has(Survey::VIA) {
-        via.check_loop(&head.headers)?;
-    }
-    via.add(&mut head.headers, exchange.version);
-    head.headers.insert(X_REQUEST_ID, exchange.request_id.to_header());
-    head.headers.insert(TRACEPARENT, exchange.trace.to_header());
+    exchange.signature().settle(&mut head.headers, exchange.fields)?;
     Ok(cleaned)
 }
 

@@ -17,6 +17,7 @@ use http_body::Frame;
 
 use crate::config::checked::KeepAlive;
 use crate::error::{FailureKind, ProxyError};
+use crate::http::signature::Signature;
 use crate::lifecycle::clock;
 use crate::net::dial::dial;
 use crate::net::stream::Stream;
@@ -116,15 +117,15 @@ impl Upstream {
     pub(crate) async fn send(
         &mut self,
         request: &mut Request<RequestBody>,
-        timer: &Timer,
-        deadline: Deadline,
+        signature: &Signature<'_>,
+        deadline: Deadline<'_>,
     ) -> Result<Response<()>, Lost> {
-        self.begin(request);
+        self.begin(request, signature);
         let mut now = deadline.now;
         let body = request.body_mut();
         let stopped = poll_fn(|cx| match self.poll_answer(body, cx) {
             Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending => timer.poll_deadline(deadline.at, now.take(), cx).map(|()| None),
+            Poll::Pending => deadline.timer.poll_deadline(deadline.at, now.take(), cx).map(|()| None),
         });
         match stopped.await {
             Some(Ok(response)) => {
@@ -138,13 +139,13 @@ impl Upstream {
         }
     }
 
-    fn begin(&mut self, request: &mut Request<RequestBody>) {
+    fn begin(&mut self, request: &mut Request<RequestBody>, signature: &Signature<'_>) {
         request.body_mut().rewind();
         self.uses = self.uses.saturating_add(1);
         if self.method != *request.method() {
             self.method = request.method().clone();
         }
-        self.outbox.begin(request);
+        self.outbox.begin(request, signature);
         self.inbox.begin();
     }
 
@@ -287,11 +288,13 @@ impl Upstream {
 
 /// A point in time with the failure that passing it means.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Deadline {
+pub(crate) struct Deadline<'a> {
     pub(crate) at: Moment,
     pub(crate) kind: FailureKind,
     /// The present, if it was read a moment ago.
     pub(crate) now: Option<Moment>,
+    /// Of the connection that waits.
+    pub(crate) timer: &'a Timer,
 }
 
 /// `timeout=5, max=100` → 5 s. RFC 9112 has no such field; every server that closes idle connections sends it so.

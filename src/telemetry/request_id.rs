@@ -72,7 +72,8 @@ impl RequestId {
         (usize::from(self.len) == OWN_BYTES).then(|| parse_hex(self.as_bytes())).flatten().filter(|bits| *bits != 0)
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    /// The id as ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.bytes[..usize::from(self.len)]
     }
 

@@ -77,7 +77,8 @@ impl TraceContext {
         HeaderValue::from_bytes(&self.text()).expect("hexadecimal digits and dashes are visible ASCII")
     }
 
-    fn text(&self) -> [u8; BYTES] {
+    /// The value of `traceparent`, as ASCII.
+    pub fn text(&self) -> [u8; BYTES] {
         let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
         write_hex(self.trace_id, &mut text[3..35]);
         write_hex(self.span_id.into(), &mut text[36..52]);

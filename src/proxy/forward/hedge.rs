@@ -10,6 +10,7 @@ use http::Request;
 
 use super::{Course, Followed, Occasion};
 use crate::config::checked::Hedge;
+use crate::http::signature::Signature;
 use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::delivery::{Errand, Sent, Way};
@@ -57,8 +58,16 @@ impl Course<'_> {
         request: &mut Request<RequestBody>,
         delay: Duration,
     ) -> Sent {
-        let connection = self.exchange.connection.clone();
-        let errand = Errand { connection: &connection, ..self.errand() };
+        let (connection, request_id, trace) =
+            (self.exchange.connection.clone(), self.exchange.request_id, self.exchange.trace);
+        let signature = Signature {
+            peer: connection.peer_headers(),
+            via: &connection.worker.via,
+            version: self.exchange.version,
+            request_id: &request_id,
+            trace: &trace,
+        };
+        let errand = Errand { connection: &connection, signature, deadline: self.exchange.deadline, tell: self.tell() };
         let mut copy = request_body::copy(request);
         let mut second = None;
         let finish = {

@@ -13,6 +13,7 @@ use http_body::Frame;
 
 use crate::error::{FailureKind, ProxyError};
 use crate::http::framing;
+use crate::http::signature::Signature;
 use crate::http::{chunked, request_head};
 use crate::net::stream::Stream;
 use crate::proxy::request_body::RequestBody;
@@ -56,11 +57,14 @@ pub(super) enum Unsent {
 }
 
 impl Outbox {
-    /// Begins with the head of `request`.
-    pub(super) fn begin(&mut self, request: &Request<RequestBody>) {
+    /// Begins with the head of `request`, with `signature` behind its fields.
+    pub(super) fn begin(&mut self, request: &Request<RequestBody>, signature: &Signature<'_>) {
         self.head.clear();
         self.head_written = 0;
-        request_head::write(request.method(), request.uri(), request.headers(), &mut self.head);
+        request_head::write_line(request.method(), request.uri(), &mut self.head);
+        request_head::write_fields(request.headers(), &mut self.head);
+        signature.write(request.headers(), &mut self.head);
+        self.head.extend_from_slice(b"\r\n");
         self.has_all = matches!(request.body(), RequestBody::Empty);
         if !self.has_all {
             self.coding = Coding::of(request.headers());

@@ -9,10 +9,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::*;
+use crate::http::forwarded::{Ends, PeerHeaders, Scheme, Via};
 use crate::proxy::request_body::Frames;
 use crate::runtime::backend::{Instance, Located};
 use crate::runtime::registry::Registry;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::request_id::RequestId;
+use crate::telemetry::trace::TraceContext;
 use crate::units::ServiceName;
 
 fn a_backend() -> Arc<Backend> {
@@ -37,7 +40,18 @@ fn request(method: Method, frames: Option<Frames>) -> Request<RequestBody> {
 
 async fn send(upstream: &mut Upstream, request: &mut Request<RequestBody>) -> Result<Response<()>, Lost> {
     let at = clock::now().after(Duration::from_secs(5));
-    upstream.send(request, &Timer::default(), Deadline { at, kind: FailureKind::ResponseTimeout, now: None }).await
+    let ends = Ends { peer: None, local: None, scheme: Scheme::Http };
+    let request_id = RequestId::accept(b"1").unwrap();
+    let trace = TraceContext::parse(b"00-00000000000000000000000000000001-0000000000000002-01").unwrap();
+    let signature = Signature {
+        peer: &PeerHeaders::new(&ends, &[]),
+        via: &Via::new("p"),
+        version: http::Version::HTTP_11,
+        request_id: &request_id,
+        trace: &trace,
+    };
+    let deadline = Deadline { at, kind: FailureKind::ResponseTimeout, now: None, timer: &Timer::default() };
+    upstream.send(request, &signature, deadline).await
 }
 
 /// What a client makes of an answer.
@@ -52,6 +66,7 @@ enum Seen {
 fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let mut fields: Vec<_> =
         headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
+    fields.retain(|(name, _)| name != "connection"); // ours are left out where they name nothing
     fields.sort();
     fields
 }
@@ -212,13 +227,17 @@ fn frames(data: &[&'static str], trailers: &[(&'static str, &'static str)]) -> F
     frames
 }
 
+/// What is said of each request here.
+const SIGNED: &str = "x-forwarded-for: unknown\r\nx-forwarded-proto: http\r\nx-forwarded-host: x\r\nvia: 1.1 p\r\n\
+                      x-request-id: 1\r\ntraceparent: 00-00000000000000000000000000000001-0000000000000002-01\r\n";
+
 #[tokio::test]
 async fn a_body_goes_up_as_its_head_announces() {
-    assert_eq!(written(request(Method::GET, None)).await, "GET /a?b HTTP/1.1\r\nhost: x\r\n\r\n");
+    assert_eq!(written(request(Method::GET, None)).await, format!("GET /a?b HTTP/1.1\r\nhost: x\r\n{SIGNED}\r\n"));
     let mut sized = request(Method::POST, Some(frames(&["0123", "END"], &[])));
     sized.headers_mut().insert("content-length", "7".parse().unwrap());
     let text = written(sized).await;
-    assert_eq!(text, "POST /a?b HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n\r\n0123END");
+    assert_eq!(text, format!("POST /a?b HTTP/1.1\r\nhost: x\r\ncontent-length: 7\r\n{SIGNED}\r\n0123END"));
 }
 
 /// RFC 9110 §6.5.1: a trailer that nobody announced may be dropped, and is.
