@@ -8,12 +8,16 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use portway::http::forwarded::{Ends, PeerHeaders, Scheme, Via};
 use portway::http::framing::{self, RequestBody};
 use portway::http::head_guard::{HeadGuard, HeadLimits, Verdict};
+use portway::http::signature::Signature;
+use portway::http::survey::Survey;
 use portway::http::upgrade::Upgrade;
-use portway::http::{authority, headers};
+use portway::http::{authority, headers, request_head};
+use portway::telemetry::request_id::RequestId;
+use portway::telemetry::trace::TraceContext;
 
 const LIMITS: HeadLimits = HeadLimits { header_bytes: 32 * 1024, header_count: 100, target_bytes: 8 * 1024 };
 
@@ -72,7 +76,10 @@ fn heads(c: &mut Criterion) {
 fn header_maps(c: &mut Criterion) {
     let mut group = c.benchmark_group("header_map");
     let peer = PeerHeaders::new(&ends(), &[]);
-    let via = Via::new("portway-1a2b3c4d");
+    let (via, request_id) = (Via::new("portway-1a2b3c4d"), RequestId::random());
+    let trace = TraceContext::begin(&request_id);
+    let signature =
+        Signature { peer: &peer, via: &via, version: Version::HTTP_11, request_id: &request_id, trace: &trace };
     group.bench_function("request", |b| {
         b.iter_batched(
             request,
@@ -81,11 +88,13 @@ fn header_maps(c: &mut Criterion) {
                 let upgrade = Upgrade::of(&request);
                 let body = RequestBody::of(&request.headers);
                 let cleaned = headers::clean_request(&mut request.headers, peer.trust());
-                peer.apply(&mut request.headers);
-                let looped = via.check_loop(&request.headers);
-                via.add(&mut request.headers, request.version);
+                let settled = signature.settle(&mut request.headers, Survey::of(&request.headers));
                 framing::frame_request(&mut request.headers, body);
-                (request, onward, upgrade, cleaned, looped)
+                let mut head = Vec::with_capacity(1_024);
+                request_head::write_line(&request.method, &request.uri, &mut head);
+                request_head::write_fields(&request.headers, &mut head);
+                signature.write(&request.headers, &mut head);
+                (head, onward, upgrade, cleaned, settled)
             },
             BatchSize::SmallInput,
         );

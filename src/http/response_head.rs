@@ -29,7 +29,7 @@ pub enum Parsed {
 /// The head of an answer.
 #[derive(Debug)]
 pub struct Head {
-    /// Status, version and fields, without a `Connection` that names none of them.
+    /// Status, version and fields, but for `Connection: keep-alive`.
     pub response: Response<()>,
     /// The words behind the status, if they are not the usual ones.
     pub reason: Option<Bytes>,
@@ -195,9 +195,8 @@ impl Reading {
             self.coding = Some(if is_chunked { Coding::Chunked } else { Coding::Other });
         } else if *name == CONNECTION {
             // Nearly every one there is. It names no other field, and is for nobody but us.
-            if value == "keep-alive" || value == "close" {
-                self.closes |= value == "close";
-                self.keeps_alive |= value == "keep-alive";
+            if value == "keep-alive" {
+                self.keeps_alive = true;
                 return Ok(Onward::No);
             }
             for option in value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {

@@ -66,7 +66,7 @@ enum Seen {
 fn fields(headers: &HeaderMap) -> Vec<(String, Vec<u8>)> {
     let mut fields: Vec<_> =
         headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec())).collect();
-    fields.retain(|(name, _)| name != "connection"); // ours are left out where they name nothing
+    fields.retain(|(name, _)| name != "connection"); // `keep-alive` is left out
     fields.sort();
     fields
 }
