@@ -50,6 +50,7 @@ async fn s40_a_header_block_sent_drop_by_drop_ends_by_the_header_timeout() {
     assert!(seen.is_empty() || seen.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&seen));
     assert_eq!(origin.n_accepted(), 0, "half a request took a backend");
     portway.wait_metric("portway_local_replies_total", &[("reason", "request_timeout")], 1.0).await;
+    portway.wait_limit("header_timeout").await;
     assert_serves(&portway).await;
 }
 
@@ -118,6 +119,7 @@ async fn s42_a_body_sent_drop_by_drop_is_ended_and_takes_no_backend() {
     assert!(seen.is_empty() || seen.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&seen));
     assert_eq!(origin.n_requests(), 0, "a body below buffer.request is read before a backend is taken");
     portway.wait_metric("portway_local_replies_total", &[("reason", "request_timeout")], 1.0).await;
+    portway.wait_limit("min_body_rate").await;
     assert_serves(&portway).await;
 }
 
@@ -139,6 +141,7 @@ async fn s43_a_client_that_does_not_read_ends_by_the_idle_timeout() {
     let mut client = Client::over(socket.connect(portway.address).await.expect("a connection"));
     client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
     eventually(PATIENCE, "the request at the origin", || async { origin.n_requests() == 1 }).await;
+    portway.wait_limit("response_buffer").await;
 
     portway.wait_metric("portway_connections", &[], 0.0).await;
     portway.wait_metric("portway_backend_in_flight", &[], 0.0).await;
