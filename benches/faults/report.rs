@@ -59,7 +59,7 @@ impl Report {
     /// The short table is the README's, which a test holds to this file.
     fn markdown(&self) -> String {
         let method = format!(
-            "✓ kept, ✗ missed, – cannot be asked of this proxy. *Lost* is no answer, or one that the bar does not allow; \
+            "✓ kept, ✗ missed (without counts: it could not be played to its end), – cannot be asked of this proxy. *Lost* is no answer, or one that the bar does not allow; \
              duplicate, corrupt, crossed, misrouted and stuck are none where they are not named. All counts are over the \
              run with the fault, whose control run without it was clean. Measured with `cargo bench --bench faults`{} on \
              {}, {}: the proxy on one core, clients and backends on the other, open-loop load, latency from the time at \

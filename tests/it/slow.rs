@@ -362,6 +362,23 @@ async fn a_descriptor_limit_that_is_lifted_while_clients_wait_gives_them_service
 }
 
 #[tokio::test]
+async fn a_connection_for_which_there_is_no_descriptor_waits_and_the_series_says_so() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&one_backend("", "", &origin)).await;
+    let hits = || async {
+        // None is free below 3, whatever is open above.
+        let usual = limit_files(portway.pid(), Some(3));
+        let mut client = portway.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // it is asked again if nobody has tried to accept by then
+        limit_files(portway.pid(), usual);
+        assert_eq!(client.response().await.status, 200);
+        portway.metrics().await.sum("portway_limit_hits_total", &[("limit", "descriptors")]) > 0.0
+    };
+    eventually(PATIENCE, "a connection without a descriptor", hits).await;
+}
+
+#[tokio::test]
 async fn a_connection_is_refused_while_there_are_too_many_and_never_after() {
     let origin = Origin::hello("hi").await;
     let portway = Portway::start(&one_backend("workers: 2\nlimits: { connections: 2 }", "", &origin)).await;
