@@ -85,7 +85,8 @@
 //!    *`reload::a_port_that_is_taken_refuses_the_whole_reload`*
 //! 6. Every queue, pool, body buffer, header block, retry and connection count has a limit with a name (those of the
 //!    language in [`config::defaults`], others where they hold) and a series that says when it is hit.
-//!    *`telemetry::metrics::every_failure_kind_and_limit_is_there_before_it_happens`*
+//!    *`telemetry::metrics::every_failure_kind_and_limit_is_there_before_it_happens`*,
+//!    *`architecture::every_limit_is_hit_and_counted_in_some_test`*
 //! 7. Every accepted request ends in exactly one access-log record, every attempt in exactly one outcome.
 //!    *`invariants::every_request_leaves_one_record_and_every_attempt_one_outcome`*
 //! 8. Nothing from a socket, a file or DNS makes it panic, and a panic that is our bug ends one connection.

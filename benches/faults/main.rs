@@ -1,11 +1,13 @@
 //! The fault suite in its full form: `cargo bench --bench faults -- [--only NAME,…] [--players portway,nginx,…]`.
 //! It plays every scenario with Portway and, where they can play, with HAProxy, nginx and Caddy, and prints the table.
+//! Hours of playing need not be one run: each leaves its pieces, and `-- --assemble DIR` makes the table of all of them.
 //! What a scenario is, and what it has to show, is in `tests/faults`.
 
 #[path = "../peers/machine.rs"]
 mod machine;
 #[path = "../peers/packages.rs"]
 mod packages;
+mod piece;
 mod players;
 mod report;
 #[path = "../../tests/faults/scenarios/mod.rs"]
@@ -21,7 +23,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use report::{Cell, Report};
+use piece::{Drawer, Piece};
+use report::{Manner, Report};
 use stage::front::Player;
 use stage::scenario::{Form, Outcome, Scenario, play};
 
@@ -46,6 +49,12 @@ struct Options {
     /// Where the table goes.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Where the pieces go: a line of JSON for each scenario and player. The short form leaves none.
+    #[arg(long, default_value = concat!(env!("CARGO_TARGET_TMPDIR"), "/faults"))]
+    pieces: PathBuf,
+    /// Plays nothing: makes the table of the pieces in this directory, of each scenario and player the newest.
+    #[arg(long, value_name = "DIR")]
+    assemble: Option<PathBuf>,
     /// Cargo says this when it runs benches.
     #[arg(long, hide = true)]
     bench: bool,
@@ -60,10 +69,9 @@ impl Options {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }
 
-    /// A complete run publishes; anything less goes under `target/`, so that a quick look never replaces a table.
-    fn out(&self) -> PathBuf {
-        let is_complete = !self.short && self.only.is_empty() && self.players.is_empty();
-        let default = match is_complete {
+    /// What is complete is published; anything less goes under `target/`, so that a quick look never replaces a table.
+    fn out(&self, report: &Report) -> PathBuf {
+        let default = match !self.short && report.is_complete() {
             true => PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("benches/results/faults.md"),
             false => PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("faults.md"),
         };
@@ -88,15 +96,14 @@ fn main() -> ExitCode {
         eprintln!("faults: no scenario {wrong:?}; `-- --list` names them");
         return ExitCode::from(2);
     }
-    if let Err(error) = machine::prepare() {
-        eprintln!("faults: {error:#}");
-        return ExitCode::FAILURE;
-    }
-    let players = players::find(&options.players);
-    let report = play_all(&options, &players);
-    match report.write(&options.out()) {
-        Ok(()) if report.is_kept() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
+    let report = match &options.assemble {
+        Some(directory) => piece::newest_in(directory).map(|pieces| Report::new(pieces, Manner::PieceByPiece)),
+        None => play_all(&options).map(|pieces| Report::new(pieces, Manner::OneRun)),
+    };
+    let written = report.and_then(|report| report.write(&options.out(&report)).map(|()| report.is_kept()));
+    match written {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("faults: {error:#}");
             ExitCode::FAILURE
@@ -104,27 +111,28 @@ fn main() -> ExitCode {
     }
 }
 
-fn play_all(options: &Options, players: &[Player]) -> Report {
-    let mut report = Report::new(players);
+fn play_all(options: &Options) -> anyhow::Result<Vec<Piece>> {
+    machine::prepare()?;
+    let players = players::find(&options.players);
+    let drawer = Drawer::in_directory(&options.pieces)?;
+    let mut pieces = Vec::new();
     for scenario in scenarios::all().filter(|scenario| options.wants(scenario.name)) {
-        let cells = players.iter().map(|player| {
-            if !scenario.is_played_by(player.who) {
-                return Cell::Absent;
-            }
+        for player in players.iter().filter(|player| scenario.is_played_by(player.who)) {
             let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
             eprintln!("faults: {} with {}, seed {seed}", scenario.name, player.who.title());
-            match play_one(scenario, player, options.form(), seed) {
-                Ok(outcome) => {
-                    eprintln!("  {outcome}");
-                    Cell::Played(outcome)
-                }
-                Err(why) => Cell::Broken(why),
+            let played = play_one(scenario, player, options.form(), seed);
+            match &played {
+                Ok(outcome) => eprintln!("  {outcome}"),
+                Err(why) => eprintln!("  BROKEN {why}"),
             }
-        });
-        let cells = cells.collect();
-        report.add(scenario, cells);
+            let piece = Piece::new(scenario.name, player, seed, played);
+            if !options.short {
+                drawer.put(&piece)?;
+            }
+            pieces.push(piece);
+        }
     }
-    report
+    Ok(pieces)
 }
 
 /// A scenario that cannot be played to its end costs its own cell only.

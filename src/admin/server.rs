@@ -86,6 +86,13 @@ impl Keys {
     }
 }
 
+/// Who may have the port already.
+#[derive(Clone, Copy, Debug)]
+enum Port {
+    Free,
+    Ours,
+}
+
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
@@ -105,9 +112,18 @@ impl Drop for UnlinkOnDrop {
 impl Server {
     /// Binds the address of the configuration. Needs no runtime.
     pub fn bind(config: &Admin) -> Result<Self, BindError> {
+        Self::bind_on(config, Port::Free)
+    }
+
+    /// The same where an admin listener of ours has the port and is about to leave it: `127.0.0.1:9900` becomes `:9900`.
+    pub fn bind_beside(config: &Admin) -> Result<Self, BindError> {
+        Self::bind_on(config, Port::Ours)
+    }
+
+    fn bind_on(config: &Admin, port: Port) -> Result<Self, BindError> {
         let socket = match &config.address {
-            ListenAddress::Tcp(address) => bind_tcp(*address),
-            ListenAddress::AnyTcp(port) => bind_any(*port),
+            ListenAddress::Tcp(address) => bind_tcp(*address, port),
+            ListenAddress::AnyTcp(number) => bind_any(*number, port),
             ListenAddress::Unix(path) => bind_unix(path.clone()),
             ListenAddress::Fd(_) => {
                 let message = "an inherited descriptor cannot be the admin listener; use host:port or unix:PATH";
@@ -180,24 +196,44 @@ fn describe(address: &ListenAddress) -> String {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<Socket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        // `[::]` means every address, IPv4 included, whatever net.ipv6.bindv6only says.
-        socket.set_only_v6(false)?;
-    }
+fn bind_tcp(address: SocketAddr, port: Port) -> io::Result<Socket> {
+    // Sockets that share a port all say so, and then a second process could as well: whether somebody has it is asked first.
+    let address = match port {
+        Port::Free => probe(address)?,
+        Port::Ours => address,
+    };
+    let socket = tcp_socket(address)?;
+    socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(Socket::Tcp(socket.into()))
 }
 
-fn bind_any(port: u16) -> io::Result<Socket> {
-    let v6 = bind_tcp((Ipv6Addr::UNSPECIFIED, port).into());
+/// The address, with the port that the system chose for port 0, if nobody listens there.
+fn probe(address: SocketAddr) -> io::Result<SocketAddr> {
+    let socket = tcp_socket(address)?;
+    socket.bind(&address.into())?;
+    Ok(socket.local_addr()?.as_socket().unwrap_or(address))
+}
+
+fn tcp_socket(address: SocketAddr) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(address), socket2::Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` means every address, IPv4 included, whatever net.ipv6.bindv6only says.
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+fn bind_any(number: u16, port: Port) -> io::Result<Socket> {
+    let v6 = bind_tcp((Ipv6Addr::UNSPECIFIED, number).into(), port);
     // A host without IPv6 says so with one of several errors; a port that is taken is taken for both.
     match v6 {
-        Err(error) if error.kind() != io::ErrorKind::AddrInUse => bind_tcp((Ipv4Addr::UNSPECIFIED, port).into()),
+        Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+            bind_tcp((Ipv4Addr::UNSPECIFIED, number).into(), port)
+        }
         bound => bound,
     }
 }

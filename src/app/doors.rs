@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 use crate::admin::{BindError, Keys, Resources, Server};
+use crate::app::listeners::port_of;
 use crate::config::checked::Admin;
 
 /// The admin listener of a process; it may have none.
@@ -46,7 +47,12 @@ impl AdminDoor {
         Ok(match next {
             next if next == open => Change::Nothing,
             Some(next) if open.is_some_and(|open| open.address == next.address) => Change::Keys(next.clone()),
-            Some(next) => Change::Server(Some((next.clone(), Server::bind(next)?))),
+            Some(next) => {
+                let port = port_of(&next.address);
+                let is_ours = port.is_some() && port == open.and_then(|open| port_of(&open.address));
+                let server = if is_ours { Server::bind_beside(next)? } else { Server::bind(next)? };
+                Change::Server(Some((next.clone(), server)))
+            }
             None => Change::Server(None),
         })
     }

@@ -121,6 +121,14 @@ impl Listeners {
         let cut_at = clock::now().after(config.shutdown.drain);
         state.closing.retain(|context| context.strong_count() > 0);
         for gone in before {
+            if gone.context.is_handed_over() {
+                let address = &gone.context.address;
+                tracing::warn!(
+                    %address,
+                    "nothing is accepted on this descriptor any more; it stays open until the process ends, since it is not \
+                     ours to close, and clients that connect to it meanwhile wait in vain"
+                );
+            }
             gone.context.close(cut_at);
             state.closing.push(Arc::downgrade(&gone.context));
         }
@@ -145,7 +153,7 @@ impl Listeners {
 }
 
 /// The TCP port of an address, if it has a certain one.
-fn port_of(address: &ListenAddress) -> Option<u16> {
+pub(super) fn port_of(address: &ListenAddress) -> Option<u16> {
     match address {
         ListenAddress::Tcp(address) => Some(address.port()),
         ListenAddress::AnyTcp(port) => Some(*port),

@@ -142,3 +142,50 @@ async fn look_up(name: &HostPort) -> io::Result<BTreeSet<SocketAddr>> {
     let (v4, v6): (BTreeSet<_>, BTreeSet<_>) = found.partition(SocketAddr::is_ipv4);
     Ok(if v4.is_empty() { v6 } else { v4 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::expand::ProcessEnvironment;
+    use crate::config::load;
+
+    const YAML: &str = "services: { web: { backends: [\"shop.invalid:80\"] } }";
+
+    /// What one round brings: who stands behind the service, and which names are still to be found.
+    fn learned(resolver: &mut Resolver, config: &Config, found: io::Result<&[SocketAddr]>) -> (Vec<SocketAddr>, usize) {
+        let asked: Vec<HostPort> = names(config).into_iter().collect();
+        assert_eq!(asked.len(), 1, "each round asks for each name, whatever became of it before");
+        resolver.learn(asked[0].clone(), found.map(|found| found.iter().copied().collect()));
+        let members = Members::of(&config.services[0], &resolver.registry);
+        (members.backends.iter().map(|(backend, _)| backend.address).collect(), members.unresolved.len())
+    }
+
+    fn scene() -> (Resolver, Config, Arc<Metrics>) {
+        let metrics = Metrics::new();
+        let resolver = Resolver::new(Arc::new(Registry::new(metrics.clone())), metrics.clone());
+        let config =
+            load::parse(YAML, "test.yaml", &ProcessEnvironment).expect("it need not resolve to be valid").config;
+        (resolver, config, metrics)
+    }
+
+    /// NGINX refuses to start when one name of many does not resolve, and asks no more once one did.
+    #[test]
+    fn trap_a_name_that_does_not_resolve_is_asked_for_until_it_does() {
+        let (mut resolver, config, _) = scene();
+        let gone = || Err(io::ErrorKind::NotFound.into());
+        let [first, second] = [1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 80)));
+        assert_eq!(learned(&mut resolver, &config, gone()), (vec![], 1));
+        assert_eq!(learned(&mut resolver, &config, Ok(&[])), (vec![], 1));
+        assert_eq!(learned(&mut resolver, &config, Ok(&[first])), (vec![first], 0));
+        assert_eq!(learned(&mut resolver, &config, gone()), (vec![first], 0), "the last good answer stays");
+        assert_eq!(learned(&mut resolver, &config, Ok(&[second])), (vec![second], 0));
+    }
+
+    #[test]
+    fn a_name_with_too_many_addresses_gives_as_many_backends_as_fit() {
+        let (mut resolver, config, metrics) = scene();
+        let many: Vec<SocketAddr> = (0..300_u16).map(|port| SocketAddr::from(([10, 0, 0, 1], port + 1))).collect();
+        assert_eq!(learned(&mut resolver, &config, Ok(&many)).0.len(), ADDRESSES_MAX);
+        assert!(metrics.render().contains("portway_limit_hits_total{limit=\"addresses\"} 1\n"));
+    }
+}

@@ -3,11 +3,12 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::checked::ListenAddress;
@@ -16,6 +17,14 @@ use crate::net::stream::Stream;
 
 /// Connections that the kernel completes before we accept them, per socket. Linux caps it at `net.core.somaxconn`.
 pub const BACKLOG: i32 = 4096;
+
+/// What the kernel takes for one connection beyond what is on its way. Without a bound it takes up to 4 MiB for a client that
+/// does not read, which no limit of ours counts, and takes them in one turn of the connection: when a hundred such downloads
+/// began together, everybody else waited for 650 ms.
+const UNSENT_BYTES_MAX: u32 = 512 * 1024;
+
+/// The index of an interface that no host has: the kernel counts from 1 and gives the lowest that is free.
+const NOWHERE: NonZeroU32 = NonZeroU32::new(i32::MAX as u32).expect("it is not zero");
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -97,9 +106,24 @@ impl Listener {
     /// The next connection and who is at its other end; `None` for a unix socket.
     pub async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         match self {
-            // Nagle is off already: accepted sockets inherit TCP_NODELAY from the listening one on Linux.
             Listener::Tcp(listener) => listener.accept().await.map(|(s, peer)| (Stream::Tcp(s), Some(peer))),
             Listener::Unix(listener) => listener.accept().await.map(|(s, _)| (Stream::Unix(s), None)),
+        }
+    }
+
+    /// Leaves new connections to whoever else listens on this port, while those that have begun still come here.
+    ///
+    /// Without it the kernel goes on completing connections for a socket until its close, and resets those that nobody
+    /// accepted: there is no moment at which a listening socket can be closed without a loss. Bound to an interface from
+    /// which nothing comes, the lookup for a SYN passes it over, while the last ACK of a handshake that it began belongs to
+    /// it still. (A filter that drops SYNs would also do, at the price of a second, after which clients send theirs again.)
+    /// Connections do not inherit the binding. Never for a descriptor that was handed over: its owner's socket is the same.
+    pub fn stand_aside(&self) {
+        if let Listener::Tcp(listener) = self
+            && let Err(error) = SockRef::from(listener).bind_device_by_index_v4(Some(NOWHERE))
+        {
+            // Before Linux 5.0 there is no such option; then it is as it was.
+            tracing::debug!(%error, "a closing listener goes on taking connections");
         }
     }
 }
@@ -150,7 +174,7 @@ fn bind_tcp(address: SocketAddr, workers: usize, port: Port) -> io::Result<Vec<B
         socket.set_reuse_port(true)?;
         socket.bind(&chosen.into())?;
         socket.listen(BACKLOG)?;
-        socket.set_tcp_nodelay(true)?;
+        let_inherit(&socket)?;
         Ok(Bound { socket, family: Family::Tcp })
     };
     (0..workers).map(bind_one).collect()
@@ -171,6 +195,12 @@ fn tcp_socket(address: SocketAddr) -> io::Result<Socket> {
         socket.set_only_v6(!address.ip().is_unspecified())?;
     }
     Ok(socket)
+}
+
+/// On Linux accepted sockets have these options of the listening one, which saves two calls for each of them.
+fn let_inherit(socket: &Socket) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX)
 }
 
 fn bind_unix(path: &Path) -> io::Result<Socket> {
@@ -227,7 +257,7 @@ fn take_over(number: i32, workers: usize) -> io::Result<Vec<Bound>> {
     match socket.domain()? {
         Domain::UNIX => share(socket, Family::Unix, workers),
         _ => {
-            socket.set_tcp_nodelay(true)?;
+            let_inherit(&socket)?;
             share(socket, Family::Tcp, workers)
         }
     }
@@ -287,6 +317,33 @@ mod tests {
         assert_eq!(bind(&ListenAddress::AnyTcp(port), 2, Port::Ours).unwrap().len(), 2);
         let foreign = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(bind(&ListenAddress::Tcp(foreign.local_addr().unwrap()), 1, Port::Ours).is_err());
+    }
+
+    #[tokio::test]
+    async fn accepted_sockets_have_the_options_of_the_listening_one() {
+        let bound = bind(&any_local(), 1, Port::Free).expect("it can be bound").remove(0);
+        let address = bound.local_addr().expect("TCP");
+        let listener = bound.into_listener().expect("a runtime is there");
+        let _client = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        let (Stream::Tcp(accepted), _) = listener.accept().await.expect("it was completed") else { panic!("TCP") };
+        let accepted = SockRef::from(&accepted);
+        assert_eq!(accepted.tcp_notsent_lowat().expect("the option is there"), UNSENT_BYTES_MAX);
+        assert!(accepted.tcp_nodelay().expect("the option is there"));
+    }
+
+    #[tokio::test]
+    async fn a_listener_that_stands_aside_serves_what_it_has_and_gets_nothing_new() {
+        let bound = bind(&any_local(), 1, Port::Free).expect("it can be bound").remove(0);
+        let address = bound.local_addr().expect("TCP");
+        let aside = bound.into_listener().expect("a runtime is there");
+        let before = tokio::net::TcpStream::connect(address).await.expect("it listens");
+        aside.stand_aside();
+        assert!(tokio::net::TcpStream::connect(address).await.is_err(), "nobody else listens");
+        let other = bind(&ListenAddress::Tcp(address), 1, Port::Ours).expect("we have the port").remove(0);
+        let other = other.into_listener().expect("a runtime is there");
+        let after = tokio::net::TcpStream::connect(address).await.expect("the other listens");
+        assert_eq!(aside.accept().await.expect("it was completed").1, before.local_addr().ok());
+        assert_eq!(other.accept().await.expect("it was completed").1, after.local_addr().ok());
     }
 
     #[test]

@@ -76,6 +76,11 @@ impl ListenerContext {
         }
     }
 
+    /// Whether its socket is somebody else's, too.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        matches!(self.declared, ListenAddress::Fd(_))
+    }
+
     /// Open connections.
     pub(crate) fn connections(&self) -> u32 {
         self.connections.load(Relaxed)

@@ -94,10 +94,6 @@ impl Relay {
 
     /// Reads ahead while the client does not read.
     pub(crate) fn poll_ahead(&mut self, connection: &Connection, cx: &mut Context<'_>) {
-        if self.ahead_bytes >= self.ahead_bytes_max && !self.noted_full {
-            self.noted_full = true;
-            connection.worker.metrics.limit_hit(Limit::ResponseBuffer);
-        }
         while self.ahead_bytes < self.ahead_bytes_max && self.failure.is_none() {
             match self.poll_source(connection, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
@@ -106,6 +102,11 @@ impl Relay {
                 Poll::Ready(Some(Err(failure))) => self.failure = Some(failure),
                 Poll::Ready(None) | Poll::Pending => return,
             }
+        }
+        // Here and not before it: nothing polls again while it is full and the client does not read.
+        if self.ahead_bytes >= self.ahead_bytes_max && !self.noted_full {
+            self.noted_full = true;
+            connection.worker.metrics.limit_hit(Limit::ResponseBuffer);
         }
     }
 

@@ -39,6 +39,9 @@ const TICK: Duration = Duration::from_millis(100);
 /// While draining, a connection that rests for so long is closed. A client that was about to send has had the time to,
 /// and got its answer with `Connection: close`.
 const DRAIN_REST: Duration = Duration::from_secs(1);
+/// A listener that goes has stopped beginning connections; of those that it began, the client's last word comes a round trip
+/// later: this is longer than most.
+const HANDSHAKE: Duration = Duration::from_millis(250);
 /// Short of descriptors, a connection that rests for so long makes room for one that waits, on either side.
 const SHED_REST: Duration = Duration::from_millis(200);
 
@@ -352,17 +355,17 @@ async fn accept_for_ever(opened: Opened, worker: Arc<Worker>) {
         }
     };
     let mut drain = worker.drain.clone();
-    {
-        let (mut draining, mut closing) = (pin!(drain.closing()), pin!(context.closing()));
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut draining => break,
-                () = &mut closing => break,
-                () = accept_one(&listener, &context, &worker) => {}
-            }
-        }
+    let ends = async {
+        tokio::select! { () = drain.closing() => {}, () = context.closing() => {} }
+    };
+    accept_until(ends, &listener, &context, &worker).await;
+    if !context.is_handed_over() {
+        listener.stand_aside();
     }
+    let ends = async {
+        tokio::select! { () = drain.closing() => {}, () = tokio::time::sleep(HANDSHAKE) => {} }
+    };
+    accept_until(ends, &listener, &context, &worker).await;
     // What the kernel has completed already is served; only then the socket closes. The driver has to look for it first.
     tokio::task::yield_now().await;
     for _ in 0..BACKLOG {
@@ -370,6 +373,22 @@ async fn accept_for_ever(opened: Opened, worker: Arc<Worker>) {
             biased;
             () = accept_one(&listener, &context, &worker) => {}
             () = std::future::ready(()) => return,
+        }
+    }
+}
+
+async fn accept_until(
+    end: impl Future<Output = ()>,
+    listener: &Listener,
+    context: &Arc<ListenerContext>,
+    worker: &Arc<Worker>,
+) {
+    let mut end = pin!(end);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut end => return,
+            () = accept_one(listener, context, worker) => {}
         }
     }
 }

@@ -219,7 +219,7 @@ mod tests {
     /// envoy #30205: retries in back-off counted as active requests made the budget grow with what it should hold back;
     /// not counted at all, they overshot it.
     #[test]
-    fn a_retry_in_back_off_is_set_aside_and_is_no_load() {
+    fn trap_a_retry_in_back_off_is_set_aside_and_is_no_load() {
         let budget = Arc::new(Budget::default());
         let waiting: Vec<_> = std::iter::from_fn(|| budget.reserve(at(0, 0), &allowed(20, 1))).collect();
         assert_eq!((waiting.len(), budget.set_aside()), (10, 10), "all that wait count against the budget");

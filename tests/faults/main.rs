@@ -34,21 +34,6 @@ fn named(name: &str) -> &'static Scenario {
     found.unwrap_or_else(|| panic!("no scenario {name:?}; there are {}", known()))
 }
 
-#[test]
-#[ignore = "until the first full run is published (#3)"]
-fn the_readme_shows_the_published_table() {
-    let read =
-        |path: &str| std::fs::read_to_string(format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))).unwrap_or_default();
-    let between = |text: &str, begin: &str, end: &str| {
-        let (_, rest) = text.split_once(begin).unwrap_or_else(|| panic!("no {begin:?}"));
-        let (_, rest) = rest.split_once("-->\n").expect("a comment has an end");
-        rest.split_once(end).unwrap_or_else(|| panic!("no {end:?}")).0.to_owned()
-    };
-    let published = between(&read("benches/results/faults.md"), "<!-- table: begin", "<!-- table: end");
-    assert_eq!(between(&read("README.md"), "<!-- faults: begin", "<!-- faults: end"), published);
-    assert!(published.lines().count() > 20, "{published}");
-}
-
 /// A scenario that no test plays is a gap that nobody would see.
 #[test]
 fn every_scenario_is_played_here() {

@@ -206,6 +206,115 @@ fn a_panic_ends_one_connection_and_not_the_process() {
     assert!(release.contains("panic = \"unwind\""), "{release}");
 }
 
+/// That the series of a limit is there says nothing; that it counts does.
+#[test]
+fn every_limit_is_hit_and_counted_in_some_test() {
+    /// Reached with 4,096 idle connections to one backend, which no suite has the descriptors for.
+    const OUT_OF_REACH: [&str; 1] = ["pool"];
+    let texts: Vec<String> = ["src", "tests/it"].into_iter().flat_map(source::texts).collect();
+    let words = Regex::new(r#"Limit::\w+ => "(\w+)""#).expect("a pattern");
+    let all: Vec<&str> =
+        texts.iter().flat_map(|text| words.captures_iter(text)).map(|found| found.extract::<1>().1[0]).collect();
+    assert!(all.len() > 15, "{all:?}");
+    for word in all.iter().filter(|word| !OUT_OF_REACH.contains(*word)) {
+        let ways =
+            [format!("wait_limit(\"{word}\")"), format!("(\"limit\", \"{word}\")"), format!("limit=\\\"{word}\\\"")];
+        let is_hit = texts.iter().any(|text| ways.iter().any(|way| text.contains(way)));
+        assert!(is_hit, "no test hits the limit `{word}`");
+    }
+}
+
+/// What broke other products, each with the tests that keep us out of it.
+#[test]
+fn every_trap_of_the_field_has_a_test() {
+    const TRAPS: [(&str, &[&str]); 14] = [
+        (
+            "a new server without samples gets everything, or nothing",
+            &["trap_a_new_server_with_no_samples_must_not_get_everything_nor_nothing"],
+        ),
+        (
+            "a burst of failures trips the breaker at one rate and not at another",
+            &["trap_a_burst_of_failures_must_trip_the_breaker_the_same_at_10_rps_and_at_10_000_rps"],
+        ),
+        (
+            "a penalty below the current latency improves a failing backend's score",
+            &["trap_a_penalty_lower_than_the_current_rtt_must_not_improve_a_failing_backends_score"],
+        ),
+        (
+            "retries that are backing off are counted as load, or not at all",
+            &["trap_a_retry_in_back_off_is_set_aside_and_is_no_load"],
+        ),
+        (
+            "the limit of ejections is held against the state before the ejection",
+            &["trap_max_ejection_of_67_percent_must_not_eject_all_of_three_backends"],
+        ),
+        (
+            "the first probe waits for an interval, and a reload resets what probes found",
+            &[
+                "trap_the_first_probe_is_at_once_and_the_next_in_the_rhythm",
+                "trap_a_reload_resets_neither_verdicts_nor_the_rhythm",
+            ],
+        ),
+        ("two services at one address share a health bit", &["trap_two_services_at_one_address_have_a_verdict_each"]),
+        (
+            "a request that was held goes to the address of its time",
+            &[
+                "trap_a_held_request_goes_to_the_address_that_was_found_after_it_came",
+                "a_reload_reaches_those_that_are_held",
+            ],
+        ),
+        (
+            "a failed start is answered with 200, and a connect timeout is the base of the back-off",
+            &[
+                "trap_a_failed_start_is_a_5xx_and_never_a_200",
+                "an_image_that_exits_at_once_is_a_503_with_a_reason_and_its_last_words_are_in_the_log",
+                "trap_a_connect_timeout_is_not_the_base_of_the_back_off",
+            ],
+        ),
+        (
+            "429 is a success for balancing, or a failure for the count",
+            &[
+                "trap_429_is_not_a_success_for_balancing_and_not_a_hard_failure_for_consecutive_counting",
+                "trap_429_hurts_the_rate_and_not_the_run",
+            ],
+        ),
+        (
+            "a client that leaves the queue keeps its slot, or some way out forgets to count down",
+            &[
+                "trap_a_client_that_goes_away_while_it_waits_leaves_the_line_to_the_next",
+                "s50_a_storm_of_cancelled_requests_leaves_nothing_behind",
+                "every_request_leaves_one_record_and_every_attempt_one_outcome",
+            ],
+        ),
+        (
+            "an answer that comes before the body was read is retried",
+            &[
+                "trap_an_answer_that_comes_before_the_body_was_read_is_not_retried",
+                "trap_a_request_of_which_part_is_gone_is_not_retried",
+            ],
+        ),
+        (
+            "a name that does not resolve stops the start, or is given up",
+            &["a_start_needs_no_backend", "trap_a_name_that_does_not_resolve_is_asked_for_until_it_does"],
+        ),
+        (
+            "two write the number of replicas, out of order or without trying again",
+            &[
+                "trap_exactly_one_thing_writes_the_number_of_replicas",
+                "load_and_its_end_are_told_to_the_hook_in_order_and_with_the_reason",
+                "a_hook_that_fails_is_told_again_and_everybody_sees_that_it_fails",
+            ],
+        ),
+    ];
+    let texts: Vec<String> = ["src", "tests/it"].into_iter().flat_map(source::texts).collect();
+    for (trap, tests) in TRAPS {
+        for test in tests {
+            let is_there = texts.iter().any(|text| text.contains(&format!("fn {test}(")));
+            assert!(is_there, "{trap}: no test `{test}`");
+        }
+    }
+}
+
 /// The crate docs name the tests that hold the invariants: `suite::test` of this program, or of a module.
 #[test]
 fn every_test_that_the_crate_docs_name_exists() {

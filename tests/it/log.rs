@@ -115,6 +115,7 @@ async fn every_refused_head_has_one_record_and_one_count() {
     }
     let metrics = pair.portway.metrics().await;
     assert_eq!(metrics.sum("portway_requests_total", &[]), 12.0);
+    assert_eq!(metrics.sum("portway_limit_hits_total", &[("limit", "headers")]), 2.0);
     assert_eq!(metrics.sum("portway_local_replies_total", &[]), 12.0);
     assert_eq!(metrics.sum("portway_local_replies_total", &[("reason", "bad_request")]), 6.0);
     pair.assert_nothing_reached_the_origin("refused");

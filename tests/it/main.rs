@@ -27,6 +27,7 @@ mod invariants;
 mod keepalive;
 mod log;
 mod paths;
+mod published;
 mod queue;
 mod race;
 mod reload;

@@ -70,6 +70,7 @@ async fn a_full_queue_is_503_at_once_and_says_when_to_come_back() {
     let answer = client.response().await;
     assert_eq!((answer.status, answer.get("x-portway-reason")), (503, Some("queue_full")));
     assert!(answer.get("retry-after").is_some() && began_at.elapsed() < Duration::from_secs(2));
+    pair.portway.wait_limit("queue").await;
     gate.add_permits(10);
     for (client, target) in served.iter_mut().zip(["/a", "/b", "/c"]) {
         assert_eq!(client.response().await.text(), target);
@@ -95,7 +96,7 @@ async fn a_request_that_waits_too_long_is_503_and_leaves_the_line() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_while_it_waits_leaves_the_line_to_the_next() {
+async fn trap_a_client_that_goes_away_while_it_waits_leaves_the_line_to_the_next() {
     let (pair, gate) = gated("max_in_flight: 1, queue: { size: 5, timeout: 10s }").await;
     let mut first = asking(&pair, "/a").await;
     eventually(PATIENCE, "the request", || async { pair.origin.n_requests() == 1 }).await;
@@ -242,6 +243,7 @@ async fn c32_a_request_of_any_size_to_a_backend_that_does_not_read_costs_a_bound
     tokio::time::sleep(Duration::from_millis(500)).await;
     let grown = resident_bytes(pair.portway.pid()).saturating_sub(before);
     assert!(!sender.is_finished(), "200 MB went somewhere");
+    pair.portway.wait_limit("request_buffer").await;
     assert!(grown < 12 * 1024 * 1024, "{} KiB for one request", grown / 1024);
     gate.add_permits(1);
     let mut seen = Vec::new();
@@ -268,6 +270,7 @@ async fn a_body_above_max_body_is_413_however_it_is_framed_and_is_never_whole_at
             assert_eq!((answer.status, answer.get("x-portway-reason")), (413, Some("body_too_large")), "{service}");
             assert!(answer.head.says_close());
         }
+        pair.portway.wait_limit("max_body").await;
         assert!(pair.origin.requests().iter().all(|received| !received.body.is_complete), "{service}");
         let fits = format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{}", "x".repeat(1_000));
         assert_eq!(pair.ask("POST", fits).await.status, 200);

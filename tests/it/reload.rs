@@ -6,6 +6,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -179,19 +180,59 @@ async fn listeners_come_move_and_go_live() {
     // It moves: the same port, another address.
     let port = added.port();
     apply(&portway, &format!("listen: \":{port}\"\n{service}")).await;
-    // The kernel resets a connection that it completes between the last `accept` of the old socket and its close.
-    eventually(PATIENCE, "an answer at the new address", || async move { is_served(added).await.unwrap_or(false) })
-        .await;
+    assert!(is_served(added).await.expect("an answer at the new address"));
     assert_eq!(portway.status().await["listeners"][0]["address"], format!(":{port}"));
+}
+
+/// A socket that is closed resets what the kernel has completed for it and nobody has accepted.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_connection_is_reset_while_a_listener_moves() {
+    let origin = Origin::hello("hi").await;
+    let service = services(&[("/", origin.address)]);
+    let portway = Portway::start(&service).await;
+    let address = free_address();
+    let places = [format!("\":{}\"", address.port()), format!("\"{address}\"")];
+    apply(&portway, &format!("listen: {}\n{service}", places[1])).await;
+    let (n_served, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let client = || {
+        let (n_served, is_over) = (Arc::clone(&n_served), Arc::clone(&is_over));
+        tokio::spawn(async move {
+            while !is_over.load(Ordering::SeqCst) {
+                match is_served(address).await {
+                    Ok(true) => n_served.fetch_add(1, Ordering::SeqCst),
+                    other => return Err(format!("{other:?} after {}", n_served.load(Ordering::SeqCst))),
+                };
+            }
+            Ok(())
+        })
+    };
+    let clients: Vec<_> = (0..4).map(|_| client()).collect();
+    for round in 0..40 {
+        let before = n_served.load(Ordering::SeqCst);
+        let some = || async {
+            n_served.load(Ordering::SeqCst) >= before + 8 || clients.iter().any(tokio::task::JoinHandle::is_finished)
+        };
+        eventually(PATIENCE, "two more answers for each client", some).await;
+        apply(&portway, &format!("listen: {}\n{service}", places[round % 2])).await;
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for client in clients {
+        assert_eq!(client.await.expect("it does not panic"), Ok(()));
+    }
 }
 
 /// Whether a request on a connection of its own is answered.
 async fn is_served(address: SocketAddr) -> std::io::Result<bool> {
+    Ok(said(address, "/").await?.ends_with("hi"))
+}
+
+/// What a GET on a connection of its own is told.
+async fn said(address: SocketAddr, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await?;
-    Ok(answer.ends_with(b"hi"))
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
 }
 
 #[tokio::test]
@@ -226,6 +267,7 @@ async fn a_listener_keeps_its_sockets_while_its_limit_changes() {
     let mut refused = portway.connect().await;
     assert_ne!(refused.until_close(PATIENCE).await.1, Ending::StillOpen);
     portway.wait_metric("portway_connections", &[], 2.0).await;
+    portway.wait_limit("listener_connections").await;
 }
 
 #[tokio::test]
@@ -492,4 +534,16 @@ async fn the_admin_listener_moves_and_changes_its_token_live() {
     eventually(PATIENCE, "the new admin listener", || async { TcpStream::connect(new).await.is_ok() }).await;
     assert_eq!(status_of(new).await, 200);
     eventually(PATIENCE, "the old one to close", || async { TcpStream::connect(old).await.is_err() }).await;
+
+    // To all addresses of the same port, and back to one.
+    let elsewhere = SocketAddr::from(([127, 0, 0, 2], new.port()));
+    for (address, is_everywhere) in [(format!(":{}", new.port()), true), (new.to_string(), false)] {
+        portway.write(&format!("admin: {{ address: \"{address}\", token: s3cret }}\n{service}"));
+        let what = format!("the admin listener at {address}");
+        let is_there = || async {
+            let healthy = |at| async move { said(at, "/healthz").await.is_ok_and(|said| said.contains("200 OK")) };
+            (healthy(new).await, healthy(elsewhere).await) == (true, is_everywhere)
+        };
+        eventually(PATIENCE, &what, is_there).await;
+    }
 }

@@ -231,7 +231,7 @@ async fn the_connection_of_a_retried_answer_is_used_again() {
 
 /// Linkerd's replay rule: a response that comes before the request body was read is not retried.
 #[tokio::test]
-async fn an_answer_that_comes_before_the_body_was_read_is_not_retried() {
+async fn trap_an_answer_that_comes_before_the_body_was_read_is_not_retried() {
     let service = "retries: { when: [503] }, buffer: { request: 1KiB }";
     let fleet = Fleet::start(2, "", service, |_, _| vec![Act::Send(response(503, &[], "too early")), Act::Hang]).await;
     let mut client = fleet.portway.connect().await;

@@ -50,6 +50,7 @@ async fn s40_a_header_block_sent_drop_by_drop_ends_by_the_header_timeout() {
     assert!(seen.is_empty() || seen.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&seen));
     assert_eq!(origin.n_accepted(), 0, "half a request took a backend");
     portway.wait_metric("portway_local_replies_total", &[("reason", "request_timeout")], 1.0).await;
+    portway.wait_limit("header_timeout").await;
     assert_serves(&portway).await;
 }
 
@@ -118,6 +119,7 @@ async fn s42_a_body_sent_drop_by_drop_is_ended_and_takes_no_backend() {
     assert!(seen.is_empty() || seen.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&seen));
     assert_eq!(origin.n_requests(), 0, "a body below buffer.request is read before a backend is taken");
     portway.wait_metric("portway_local_replies_total", &[("reason", "request_timeout")], 1.0).await;
+    portway.wait_limit("min_body_rate").await;
     assert_serves(&portway).await;
 }
 
@@ -139,6 +141,7 @@ async fn s43_a_client_that_does_not_read_ends_by_the_idle_timeout() {
     let mut client = Client::over(socket.connect(portway.address).await.expect("a connection"));
     client.send("GET /large HTTP/1.1\r\nHost: a\r\n\r\n").await;
     eventually(PATIENCE, "the request at the origin", || async { origin.n_requests() == 1 }).await;
+    portway.wait_limit("response_buffer").await;
 
     portway.wait_metric("portway_connections", &[], 0.0).await;
     portway.wait_metric("portway_backend_in_flight", &[], 0.0).await;
@@ -356,6 +359,23 @@ async fn a_descriptor_limit_that_is_lifted_while_clients_wait_gives_them_service
 
     assert_eq!(served, 1_000);
     assert!(relieved_at.elapsed() <= Duration::from_secs(3), "1,000 answers took {:?}", relieved_at.elapsed());
+}
+
+#[tokio::test]
+async fn a_connection_for_which_there_is_no_descriptor_waits_and_the_series_says_so() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&one_backend("", "", &origin)).await;
+    let hits = || async {
+        // None is free below 3, whatever is open above.
+        let usual = limit_files(portway.pid(), Some(3));
+        let mut client = portway.connect().await;
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        tokio::time::sleep(Duration::from_millis(20)).await; // it is asked again if nobody has tried to accept by then
+        limit_files(portway.pid(), usual);
+        assert_eq!(client.response().await.status, 200);
+        portway.metrics().await.sum("portway_limit_hits_total", &[("limit", "descriptors")]) > 0.0
+    };
+    eventually(PATIENCE, "a connection without a descriptor", hits).await;
 }
 
 #[tokio::test]

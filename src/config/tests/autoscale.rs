@@ -295,7 +295,7 @@ fn each_mistake_has_its_message() {
 }
 
 #[test]
-fn exactly_one_thing_writes_the_number_of_replicas() {
+fn trap_exactly_one_thing_writes_the_number_of_replicas() {
     let text =
         with_service("container: { image: a, port: 1, replicas: 3 }\nautoscale: { max: 3, hook: \"http://h/\" }");
     let diagnostics = load::parse(&text, "portway.yaml", &environment()).expect_err("two mistakes");

@@ -229,6 +229,22 @@ async fn a_start_that_failed_once_and_never_succeeded_is_a_failed_start() {
     assert_eq!(told(asking).await, FailureKind::ColdStartFailed);
 }
 
+/// sablier-traefik-plugin #24: what could not be started was answered with 200.
+#[tokio::test(start_paused = true)]
+async fn trap_a_failed_start_is_a_5xx_and_never_a_200() {
+    for n_in_a_row in [1, 2, 10] {
+        let scene = Scene::new();
+        let asking = scene.ask();
+        settle().await;
+        scene.fail(n_in_a_row);
+        let kind = told(asking).await;
+        assert!(kind.status().is_server_error(), "{kind:?} after {n_in_a_row}");
+    }
+    let scene = Scene::new(); // nobody says that it failed, and nothing comes
+    let kind = told(scene.ask()).await;
+    assert!(kind.status().is_server_error(), "{kind:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_service_that_a_person_has_pinned_to_zero_holds_nobody() {
     let scene = Scene::new();
@@ -245,6 +261,20 @@ async fn a_service_whose_number_is_nobodys_business_holds_nobody() {
     config.services[0].autoscale = None;
     let scene = Scene::with(config);
     assert_eq!(told(scene.ask()).await, FailureKind::NoHealthyBackend);
+}
+
+/// sablier-traefik-plugin #43, caddy #4442: it went to where the container had been when the request came.
+#[tokio::test(start_paused = true)]
+async fn trap_a_held_request_goes_to_the_address_that_was_found_after_it_came() {
+    let scene = Scene::new();
+    scene.find(&[5000]);
+    scene.find(&[]);
+    let asking = scene.ask();
+    settle().await;
+    assert!(!is_done(&asking));
+    scene.find(&[5001]);
+    let lease = asking.await.unwrap().1.lease.expect("there is a container");
+    assert_eq!(lease.backend.address.port(), 5001);
 }
 
 #[tokio::test(start_paused = true)]

@@ -91,7 +91,7 @@ fn what_the_user_asks_for_is_retried_too() {
 
 /// Linkerd's replay rule: a response that comes before the request body was read whole is not retried.
 #[test]
-fn a_request_of_which_part_is_gone_is_not_retried() {
+fn trap_a_request_of_which_part_is_gone_is_not_retried() {
     for ended in [answered(503, None), failed(FailureKind::StaleConnection, Exposure::Unsent)] {
         let streamed = Ended { request: Replay::Impossible, ..ended };
         assert!(!is_retried(&streamed, &Method::PUT, &eager()), "{streamed:?}");
@@ -116,7 +116,7 @@ fn another_backend_may_be_a_condition() {
 
 /// KEDA http-add-on #1385: its connect timeout was the base of the back-off, and half a second became 2.5.
 #[test]
-fn a_connect_timeout_is_not_the_base_of_the_back_off() {
+fn trap_a_connect_timeout_is_not_the_base_of_the_back_off() {
     let timed_out = failed(FailureKind::ConnectTimeout, Exposure::Unsent);
     assert_eq!(verdict(&timed_out, &Method::GET, &eager(), u64::MAX), Verdict::Retry { after: Duration::ZERO });
     let alone = Ended { elsewhere: Elsewhere::Nowhere, ..timed_out };

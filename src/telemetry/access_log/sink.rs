@@ -303,6 +303,8 @@ mod tests {
         // One more may have gone into the pipe itself.
         let n_lost = n_dropped(&metrics) / 10;
         assert!((n_chunks - n_fit - 1..=n_chunks - n_fit).contains(&n_lost), "{n_lost}");
+        let hits = format!("portway_limit_hits_total{{limit=\"access_log_backlog\"}} {n_lost}\n");
+        assert!(metrics.render().contains(&hits), "{hits}");
         assert!(!sink.wait_idle(Duration::from_millis(1)));
         drop(reader);
         assert!(sink.wait_idle(PATIENCE));

@@ -79,15 +79,10 @@ enum Kind {
 impl Front {
     /// Starts it and waits until it answers.
     pub(crate) async fn start(player: &Player, site: &Site) -> Self {
-        let front = match player.who {
+        match player.who {
             Who::Portway => Self::start_portway(player, site).await,
             _ => Self::start_peer(player, site).await,
-        };
-        if let Some(core) = player.core {
-            let pinned = Command::new("taskset").args(["-a", "-c", "-p", core, &front.pid().to_string()]).output();
-            assert!(pinned.is_ok_and(|output| output.status.success()), "taskset: apt-get install util-linux");
         }
-        front
     }
 
     async fn start_portway(player: &Player, site: &Site) -> Self {
@@ -95,6 +90,10 @@ impl Front {
         let portway = Portway::launch(Launch { yaml: &yaml, ..Launch::default() }).await;
         let text = fs::read_to_string(portway.directory().join("portway.yaml")).expect("just written");
         let addresses = text.strip_suffix(yaml.as_str()).expect("the harness only puts lines before it").to_owned();
+        if let Some(core) = player.core {
+            let pinned = Command::new("taskset").args(["-a", "-c", "-p", core, &portway.pid().to_string()]).output();
+            assert!(pinned.is_ok_and(|output| output.status.success()), "taskset: apt-get install util-linux");
+        }
         let address = portway.address;
         Self { player: player.clone(), address, kind: Kind::Portway { portway: Box::new(portway), addresses } }
     }
@@ -102,7 +101,8 @@ impl Front {
     async fn start_peer(player: &Player, site: &Site) -> Self {
         let (scratch, address, admin) = (Scratch::new(), free_address(), free_address());
         let place = Place { address, admin, directory: &scratch.0 };
-        let mut command = Command::new(&player.program);
+        // From the first instruction on: what a master forks stays on the core on which the master was then.
+        let mut command = on_core(player);
         let file = scratch.0.join("configuration");
         write_configuration(player.who, site, &place);
         match player.who {
@@ -197,6 +197,14 @@ pub(crate) fn save(file: &std::path::Path, text: &str) {
     let draft = file.with_extension("draft");
     fs::write(&draft, text).expect("the scratch directory can be written");
     fs::rename(&draft, file).expect("both are in one directory");
+}
+
+/// Whatever it starts is on the same core.
+fn on_core(player: &Player) -> Command {
+    let Some(core) = player.core else { return Command::new(&player.program) };
+    let mut command = Command::new("taskset");
+    command.args(["-c", core]).arg(&player.program);
+    command
 }
 
 fn write_configuration(who: Who, site: &Site, place: &Place<'_>) {

@@ -118,7 +118,9 @@ impl Running {
     /// Sends no more, waits for everything under way and gives the records.
     pub(crate) async fn stop(self) -> Vec<Sent> {
         self.shared.is_stopped.store(true, Ordering::SeqCst);
-        self.pacer.await.expect("the pacer does not panic");
+        if let Err(error) = self.pacer.await {
+            std::panic::resume_unwind(error.into_panic()); // in its own words: it is never aborted
+        }
         let limit = self.shared.load.deadline + PATIENCE_AFTER_DEADLINE * 2;
         let is_over = || async { self.shared.under_way.load(Ordering::SeqCst) == 0 };
         crate::support::eventually(limit, "the end of every request", is_over).await;

@@ -35,6 +35,14 @@ pub(super) fn all() -> &'static [Source] {
     ALL.get_or_init(read_all)
 }
 
+/// The text of every file below `folder` of the checkout, tests included.
+pub(super) fn texts(folder: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut sources = Vec::new();
+    read_below(&root, &root, &mut sources);
+    sources.into_iter().map(|source| source.text).collect()
+}
+
 fn read_all() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut sources = Vec::new();

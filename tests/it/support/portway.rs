@@ -185,6 +185,12 @@ impl Portway {
         eventually(PATIENCE, &what, || async { self.metrics().await.sum(name, labels) == value }).await;
     }
 
+    /// Waits until the limit with that word has held something back, and its series says so.
+    pub(crate) async fn wait_limit(&self, word: &str) {
+        let hits = || async { self.metrics().await.sum("portway_limit_hits_total", &[("limit", word)]) > 0.0 };
+        eventually(PATIENCE, &format!("the limit {word:?} to be counted"), hits).await;
+    }
+
     /// One GET through the front door, on a new connection.
     pub(crate) async fn get(&self, path: &str) -> Response {
         get(self.address, path).await

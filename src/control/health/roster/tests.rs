@@ -78,7 +78,7 @@ fn waiting(service: &mut checked::Service) {
 const WEB: &str = "web: { backends: [\"10.0.0.1:80\"] }";
 
 #[test]
-fn the_first_probe_is_at_once_and_the_next_in_the_rhythm() {
+fn trap_the_first_probe_is_at_once_and_the_next_in_the_rhythm() {
     let mut ward = Ward::new(WEB, probed);
     assert_eq!(ward.probe(|_| PASSED), 1);
     ward.pass_time(1_998);
@@ -96,7 +96,7 @@ fn the_first_probe_is_at_once_and_the_next_in_the_rhythm() {
 
 /// Traefik #13218: a reload reset what health checks had found.
 #[test]
-fn a_reload_resets_neither_verdicts_nor_the_rhythm() {
+fn trap_a_reload_resets_neither_verdicts_nor_the_rhythm() {
     let mut ward = Ward::new(WEB, probed);
     ward.probe_times(3, FAILED);
     assert!(ward.backend(0).standing.has(Reason::Unhealthy));
@@ -154,7 +154,7 @@ fn a_service_that_is_not_probed_any_more_gets_its_backends_back() {
 
 /// Caddy #7870: two services that probed one address shared one health bit.
 #[test]
-fn two_services_at_one_address_have_a_verdict_each() {
+fn trap_two_services_at_one_address_have_a_verdict_each() {
     let mut ward = Ward::new(&format!("{WEB}, api: {{ route: /api, backends: [\"10.0.0.1:80\"] }}"), probed);
     for _ in 0..3 {
         ward.probe(|job| if job.target.service.name.as_str() == "api" { FAILED } else { PASSED });
