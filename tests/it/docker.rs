@@ -9,6 +9,7 @@ mod faults;
 mod first_run;
 mod fixture;
 mod many;
+mod moved_tag;
 mod own_daemon;
 mod packaged;
 mod redeploy;
@@ -102,14 +103,7 @@ impl Gap {
     /// Of containers that were ordered to end at these times, one after the other; `portway` logs JSON.
     fn all(begun_us: &[u64], portway: &Portway) -> Vec<Self> {
         let log = portway.stderr();
-        let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-        let left = lines.filter(|line| line["message"] == "container left");
-        let at_us = |line: serde_json::Value| {
-            let at: jiff::Timestamp =
-                line["timestamp"].as_str().expect("every line has one").parse().expect("RFC 3339");
-            u64::try_from(at.as_microsecond()).expect("after 1970")
-        };
-        let left_us: Vec<u64> = left.map(at_us).collect();
+        let left_us = times_of("container left", &log);
         assert_eq!(left_us.len(), begun_us.len(), "each left once: {log}");
         begun_us.iter().zip(left_us).map(|(from_us, to_us)| Gap { from_us: *from_us, to_us }).collect()
     }
@@ -117,6 +111,16 @@ impl Gap {
     fn has_under_way(self, sent: &Sent) -> bool {
         sent.due_us <= self.to_us && sent.ended_us >= self.from_us
     }
+}
+
+/// When a log in JSON says `message`, in microseconds of the wall clock.
+fn times_of(message: &str, log: &str) -> Vec<u64> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let at_us = |line: serde_json::Value| {
+        let at = line["timestamp"].as_str().expect("every line has one").parse::<jiff::Timestamp>();
+        u64::try_from(at.expect("RFC 3339").as_microsecond()).expect("after 1970")
+    };
+    lines.filter(|line| line["message"] == message).map(at_us).collect()
 }
 
 /// What a [`Gap`] needs.

@@ -1,6 +1,6 @@
 //! A machine of one test's own: the test runs itself again with a network, mounts and processes that nobody else sees.
 //! It promises that a Docker daemon in there disturbs none beside it, and that all of it is gone with the test, whatever
-//! becomes of it. It needs root and util-linux, and says so where they are missing.
+//! becomes of it. It needs root, iproute2 and util-linux, and says so where they are missing.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ pub(super) async fn inside(test: &str) -> Option<PathBuf> {
         return Some(home.into());
     }
     require("docker", Docker::find().await)?;
-    require("docker", can_be_alone())?;
+    require("namespaces", can_be_alone())?;
     let _turn = whole_machine().await;
     let home = Scratch::new();
     let log = File::create(home.0.join("output")).expect("the scratch directory can be written");

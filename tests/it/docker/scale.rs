@@ -128,8 +128,11 @@ async fn changes_told(portway: &Portway) -> Vec<(u32, u32)> {
         .into_iter()
         .flatten()
         .filter(|event| event["kind"].as_str().is_some_and(|kind| kind.starts_with("scaling_")));
-    let number = |event: &Value, name: &str| event["fields"][name].as_str()?.parse().ok();
-    scalings.map(|event| number(event, "from").zip(number(event, "to")).expect("both are told")).collect()
+    let field = |event: &Value, name: &str| {
+        let fields = event["fields"].as_array()?.iter();
+        fields.filter(|field| field[0] == name).find_map(|field| field[1].as_str()?.parse().ok())
+    };
+    scalings.map(|event| field(event, "from").zip(field(event, "to")).expect("both are told")).collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
