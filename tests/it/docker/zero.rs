@@ -103,6 +103,7 @@ async fn zero_to_one_and_back_again_and_again_loses_nothing() {
     for cycle in 0..pick(3, 50) {
         wait_cold(&docker, &portway).await;
         // Some come while it starts, and some as it is about to leave.
+        waits.begin(&docker);
         let held = burst(&portway, 3).await;
         waits.note(&docker, &held);
         sent.extend(held);
@@ -126,6 +127,11 @@ struct Waits {
 }
 
 impl Waits {
+    /// Whoever is there by now is none of the next ones.
+    fn begin(&mut self, docker: &Docker) {
+        self.known.extend(docker.books().into_keys());
+    }
+
     /// Of `held`, which found no container.
     fn note(&mut self, docker: &Docker, held: &[Sent]) {
         let answered_us = held.iter().map(|sent| sent.ended_us).min().expect("somebody asked");
