@@ -242,8 +242,8 @@ async fn a_container_whose_port_is_not_published_is_told_of() {
 async fn a_start_waits_two_seconds_for_an_engine_and_no_longer() {
     let engine = FakeEngine::start();
     engine.be(Mood::Frozen);
-    let house = House::begin(engine);
     let began = tokio::time::Instant::now();
+    let house = House::begin(engine);
     let ready = async {
         while !house.readiness.is_ready() {
             tokio::time::sleep(Duration::from_millis(5)).await;
