@@ -49,6 +49,14 @@ fn project_of(file: Option<&Path>) -> String {
 }
 
 #[cfg(test)]
+impl fake::FakeEngine {
+    /// As the configuration names it.
+    pub(crate) fn endpoint(&self) -> crate::config::checked::Endpoint {
+        crate::config::checked::Endpoint::Unix(self.socket().to_owned())
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -2,10 +2,14 @@
 //! Needs an engine with the image of docker/local-base.sh; where it is missing the suite says so and checks nothing.
 //! `PORTWAY_FULL=1` plays the long form: as many rounds and as much load as the issue asks for.
 
+mod alone;
 mod daemon;
+mod endpoints;
 mod faults;
 mod first_run;
 mod fixture;
+mod many;
+mod moved_tag;
 mod own_daemon;
 mod packaged;
 mod redeploy;
@@ -17,8 +21,8 @@ mod zero;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::support::{Docker, Portway};
-use stage::ledger::{self, Contract, Executed, Sent, Verdict, Violation};
+use crate::support::{Docker, Launch, Portway};
+use stage::ledger::{self, Contract, Executed, Method, Sent, Verdict, Violation};
 use stage::load::{Load, Running};
 
 /// GETs and POSTs in equal parts, 200 each second.
@@ -87,10 +91,52 @@ fn executed(docker: &Docker) -> Vec<Executed> {
     pages.flat_map(of_page).collect()
 }
 
-/// No request was answered but by a container, none executed twice; how many were lost is the caller's affair.
-fn assert_only_lost(verdict: &Verdict, n_lost_max: usize, portway: &Portway) {
+/// From the order to end a container until Portway has heard of it. dockerd 20.10 tells of a signal up to some ten
+/// milliseconds after the process has it: what is sent to the container in between cannot know.
+#[derive(Clone, Copy, Debug)]
+struct Gap {
+    from_us: u64,
+    to_us: u64,
+}
+
+impl Gap {
+    /// Of containers that were ordered to end at these times, one after the other; `portway` logs JSON.
+    fn all(begun_us: &[u64], portway: &Portway) -> Vec<Self> {
+        let log = portway.stderr();
+        let left_us = times_of("container left", &log);
+        assert_eq!(left_us.len(), begun_us.len(), "each left once: {log}");
+        begun_us.iter().zip(left_us).map(|(from_us, to_us)| Gap { from_us: *from_us, to_us }).collect()
+    }
+
+    fn has_under_way(self, sent: &Sent) -> bool {
+        sent.due_us <= self.to_us && sent.ended_us >= self.from_us
+    }
+}
+
+/// When a log in JSON says `message`, in microseconds of the wall clock.
+fn times_of(message: &str, log: &str) -> Vec<u64> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let at_us = |line: serde_json::Value| {
+        let at = line["timestamp"].as_str().expect("every line has one").parse::<jiff::Timestamp>();
+        u64::try_from(at.expect("RFC 3339").as_microsecond()).expect("after 1970")
+    };
+    lines.filter(|line| line["message"] == message).map(at_us).collect()
+}
+
+/// What a [`Gap`] needs.
+async fn portway_with_times(yaml: &str) -> Portway {
+    Portway::launch(Launch { yaml, env: vec![("PORTWAY_LOG_FORMAT", "json")], ..Launch::default() }).await
+}
+
+/// No GET failed, nothing was executed twice, and of the POSTs, which nobody may repeat, only such were lost as were under
+/// way when a container got its signal; how many.
+fn assert_only_lost_in(gaps: &[Gap], (sent, verdict): &(Vec<Sent>, Verdict), portway: &Portway) -> usize {
     let others = Violation::ALL.into_iter().filter(|violation| *violation != Violation::Lost);
     let n_others: usize = others.map(|violation| verdict.n(violation)).sum();
-    let is_kept = n_others == 0 && verdict.n(Violation::Lost) <= n_lost_max;
-    assert!(is_kept, "{}:\n  {}\n{}", verdict.in_words(), verdict.explained(), portway.stderr());
+    assert_eq!(n_others, 0, "{}:\n  {}\n{}", verdict.in_words(), verdict.explained(), portway.stderr());
+    let lost = || sent.iter().filter(|sent| sent.status() != Some(200));
+    let is_excused = |sent: &Sent| sent.method == Method::Post && gaps.iter().any(|gap| gap.has_under_way(sent));
+    let others: Vec<&Sent> = lost().filter(|sent| !is_excused(sent)).collect();
+    assert!(others.is_empty(), "{others:#?}\n{gaps:?}\n{}", portway.stderr());
+    lost().count()
 }

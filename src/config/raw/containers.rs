@@ -62,7 +62,8 @@ pub struct Container {
     pub memory: Option<Scalar<kind::SizeOrUnlimited>>,
     /// Most cores of one container, such as `0.5`. Default `unlimited`.
     pub cpus: Option<Scalar<kind::Cpus>>,
-    /// When the image is fetched: if it is `missing`, `always` before a container starts, or `never`. Default `missing`.
+    /// When the image is fetched: if it is `missing`, `always` before a container starts (replicas of what
+    /// its tag meant before are replaced), or `never`. Default `missing`.
     pub pull: Option<Scalar<kind::Pull>>,
     /// From SIGTERM to SIGKILL, once its requests are over. Default 10s.
     pub stop_timeout: Option<Scalar<kind::Duration>>,

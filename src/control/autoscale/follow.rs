@@ -1,6 +1,7 @@
 //! Follows one service: samples, decides, says what is wanted, and why.
 //! Promises a decision at once when a request finds no replica, when a person speaks and when members change, and one
-//! every second otherwise. It is the one writer of the service's intents.
+//! every second otherwise. It is the one writer of the service's intents. At the level `trace` it logs all that the formula
+//! is given and gives, so that a course can be played again (`RUST_LOG=info,portway::control::autoscale=trace`).
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -130,6 +131,10 @@ impl Follower {
 
     fn sample(&mut self, now: Moment) {
         let sample = self.meter.sample(now, sources(&self.service, &self.ties.leaving));
+        let decide::Sample { in_flight, leaving, arrived, rps, answers } = sample;
+        let (answer_ms, n_answers) = answers.unzip();
+        let service = self.service.name.as_str();
+        tracing::trace!(service, at_ns = now.0, in_flight, leaving, arrived, rps, answer_ms, n_answers, "sampled");
         self.formula.note(now, &sample);
     }
 
@@ -139,7 +144,22 @@ impl Follower {
         let decision = self.formula.decide(now, &scene);
         let signals = self.meter.signals(now, sources(&self.service, &self.ties.leaving));
         self.ties.reporter.send_replace(Report { ready: scene.ready, signals });
-        if !self.is_too_early(now, &scene, &decision) {
+        let is_early = self.is_too_early(now, &scene, &decision);
+        let (Scene { ready, starting, waiting, intended, pinned }, desired) = (scene, decision.desired);
+        let service = self.service.name.as_str();
+        tracing::trace!(
+            service,
+            at_ns = now.0,
+            ready,
+            starting,
+            waiting,
+            intended,
+            pinned,
+            desired,
+            is_early,
+            "decided"
+        );
+        if !is_early {
             self.say(&scene, &decision, &signals);
         }
     }

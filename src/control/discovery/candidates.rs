@@ -41,6 +41,8 @@ pub struct Candidates {
 struct Group {
     candidates: BTreeMap<Arc<str>, Candidate>,
     unreached: BTreeMap<Arc<str>, Unreached>,
+    /// Names of those that may not take requests as they are, each with why: paused, or told to end.
+    set_aside: Vec<(String, String)>,
 }
 
 /// A container that may take requests as far as its engine knows.
@@ -139,6 +141,10 @@ impl Candidates {
             }
             false
         });
+        let set_aside = found
+            .values()
+            .filter_map(|finding| Some((finding.container.name.to_string(), finding.set_aside()?.to_owned())));
+        group.set_aside = set_aside.collect();
         group
             .unreached
             .retain(|id, _| matches!(found.get(id), Some(Finding { standing: Standing::Unreachable(_), .. })));
@@ -269,7 +275,7 @@ impl Candidates {
         })
     }
 
-    /// Containers of a service that run and are no members, each with why.
+    /// Containers of a service whose process is there and that are no members, each with why.
     pub(super) fn notes(&self, service: &ServiceName, now: Moment) -> Vec<(String, String)> {
         let Some(group) = self.services.get(service) else { return Vec::new() };
         let unreached = group.unreached.values().map(|container| (container.name.to_string(), container.why.clone()));
@@ -278,7 +284,7 @@ impl Candidates {
             let since = now.since(candidate.since).as_secs();
             Some((candidate.name.to_string(), format!("not ready for {since}s: {why}")))
         });
-        let mut all: Vec<_> = unreached.chain(waiting).collect();
+        let mut all: Vec<_> = unreached.chain(waiting).chain(group.set_aside.iter().cloned()).collect();
         all.sort();
         all
     }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::control::docker::facts::ContainerFacts;
+use crate::control::docker::facts::{ContainerFacts, ContainerState};
 use crate::control::docker::reach::Unreachable;
 
 /// A container that the service wants, whatever it does.
@@ -13,6 +13,17 @@ pub(super) struct Finding {
     /// Counts its processes.
     pub(super) life: u64,
     pub(super) standing: Standing,
+}
+
+impl Finding {
+    /// Why it gets no requests although its process is there, so that people look for it.
+    pub(super) fn set_aside(&self) -> Option<&str> {
+        use ContainerState::{Paused, Restarting, Running, Stopping};
+        match &self.standing {
+            Standing::Out(why) if matches!(self.container.state, Paused | Restarting | Running | Stopping) => Some(why),
+            _ => None,
+        }
+    }
 }
 
 /// What is to become of it.

@@ -96,6 +96,18 @@ impl House {
         }
     }
 
+    async fn until_noted(&self, container: &str, why: &str) {
+        let name = self.service().name.clone();
+        let expected = (container.to_owned(), why.to_owned());
+        let noted = async {
+            while !self.notes.of(&name).containers.contains(&expected) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let noted = timeout(PATIENCE, noted).await;
+        assert!(noted.is_ok(), "people are told of {expected:?}: {:?}", self.notes.of(&name));
+    }
+
     fn happened(&self, kind: &str) -> usize {
         self.events.all().iter().filter(|event| event.kind == kind).count()
     }
@@ -124,8 +136,11 @@ async fn containers_are_members_from_their_first_answer_to_the_first_word_of_the
     house.until(&["b"]).await;
     house.engine.tell("b", "pause", &json!({}));
     house.until(&[]).await;
+    house.until_noted("name-b", "it is paused").await;
     house.engine.tell("b", "unpause", &json!({}));
     house.until(&["b"]).await;
+    let noted = house.notes.of(&house.service().name).containers;
+    assert!(noted.iter().all(|(container, _)| container != "name-b"), "{noted:?}");
     house.retiring.retire("b".into());
     house.until(&[]).await;
     house.retiring.forget("b");
@@ -227,8 +242,8 @@ async fn a_container_whose_port_is_not_published_is_told_of() {
 async fn a_start_waits_two_seconds_for_an_engine_and_no_longer() {
     let engine = FakeEngine::start();
     engine.be(Mood::Frozen);
-    let house = House::begin(engine);
     let began = tokio::time::Instant::now();
+    let house = House::begin(engine);
     let ready = async {
         while !house.readiness.is_ready() {
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -125,6 +125,7 @@ mod tests {
             id: "a".into(),
             name: "web".into(),
             image: String::new(),
+            image_id: String::new(),
             labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
             state: ContainerState::Running,
             health: ContainerHealth::None,

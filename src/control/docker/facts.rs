@@ -23,6 +23,8 @@ pub struct ContainerFacts {
     pub name: Arc<str>,
     /// What it was started from, as it was named then.
     pub image: String,
+    /// What that name meant then: `sha256:…`; empty if it is not known.
+    pub image_id: String,
     /// Its own and its image's.
     pub labels: BTreeMap<String, String>,
     /// In a word.

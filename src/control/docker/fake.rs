@@ -1,19 +1,18 @@
 //! A Docker engine for tests: the answers of its API for containers that only exist on paper.
 //! It promises to answer as dockerd 20.10 does, and to be cut, frozen, wrong, gone or forgetful on demand. It runs nothing,
-//! and it lives on a thread of its own, so that its work is not counted as ours.
+//! and it lives on a thread of its own, so that its work is not counted as ours. It names nothing of this crate: a suite of
+//! the whole binary takes it in as well.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-
-use crate::config::checked::Endpoint;
 
 /// An engine on paper; ends when it is dropped.
 pub(crate) struct FakeEngine {
@@ -81,8 +80,9 @@ impl FakeEngine {
         });
     }
 
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::Unix(self.path.clone())
+    /// Where it listens.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.path
     }
 
     pub(crate) fn looks(&self) -> u32 {

@@ -38,7 +38,13 @@ impl Looks {
             Some(recent) if recent.n >= BURST && now.since(recent.last) < CALM => recent.last.after(PAUSE).max(now),
             _ => now,
         };
-        self.due.entry(id).or_insert(at);
+        self.want_at(id, at);
+    }
+
+    /// The container called `id` is to be looked at then, or earlier if something happens to it.
+    pub(super) fn want_at(&mut self, id: Arc<str>, at: Moment) {
+        let due = self.due.entry(id).or_insert(at);
+        *due = at.min(*due);
     }
 
     /// The next one to look at by `now`, if there is one.

@@ -68,6 +68,8 @@ pub struct Inspected {
     pub facts: ContainerFacts,
     /// What its image wants to be stopped with, if it says so.
     pub stop_signal: Option<i32>,
+    /// When its present process began, as the engine writes it: another word is another process.
+    pub started: Option<String>,
 }
 
 /// A container of the list.
@@ -77,6 +79,7 @@ pub(super) fn listed(summary: ContainerSummary) -> Option<ContainerFacts> {
         id: summary.id?.into(),
         name: name_among(&summary.names.unwrap_or_default()),
         image: summary.image.unwrap_or_default(),
+        image_id: summary.image_id.unwrap_or_default(),
         labels: summary.labels.unwrap_or_default().into_iter().collect(),
         state: summary.state.and_then(state_in_list).unwrap_or(ContainerState::Dead),
         health: health_in_status(&status),
@@ -97,6 +100,7 @@ pub(super) fn inspected(response: ContainerInspectResponse) -> Option<Inspected>
         id: response.id?.into(),
         name: response.name.unwrap_or_default().trim_start_matches('/').into(),
         image: config.image.unwrap_or_default(),
+        image_id: response.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
         state: word,
         health: state.health.and_then(|health| health.status).map_or(ContainerHealth::None, health_of),
@@ -105,7 +109,9 @@ pub(super) fn inspected(response: ContainerInspectResponse) -> Option<Inspected>
         created_unix: response.created.as_deref().map_or(0, unix_seconds),
         exit_code: state.exit_code.filter(|_| has_ended),
     };
-    Some(Inspected { facts, stop_signal: config.stop_signal.as_deref().and_then(signal_number) })
+    let has_process = matches!(word, ContainerState::Running | ContainerState::Paused);
+    let started = state.started_at.filter(|_| has_process);
+    Some(Inspected { facts, stop_signal: config.stop_signal.as_deref().and_then(signal_number), started })
 }
 
 /// What an event means for a container; `None` if nothing.

@@ -37,6 +37,8 @@ struct Entry {
     told_at: Option<Moment>,
     /// What it is stopped with; the outer one is `None` before the first look at it.
     stop_signal: Option<Option<i32>>,
+    /// When the process began that runs now; `None` before the first look at that one.
+    started: Option<String>,
     /// It was sent this one, and nobody knows yet whether that ends it.
     doubtful: Option<i32>,
 }
@@ -88,6 +90,7 @@ impl Roll {
                     *self.ends.entry(event.container.clone()).or_default() += 1;
                 }
                 entry.spare();
+                entry.started = None;
                 look = true;
             }
             What::Signalled(signal) => look = entry.signalled(*signal, now),
@@ -97,6 +100,7 @@ impl Roll {
             What::Ended(exit_code) => {
                 *self.ends.entry(event.container.clone()).or_default() += 1;
                 entry.spare();
+                entry.started = None;
                 entry.said.state = ContainerState::Exited;
                 entry.said.exit_code = *exit_code;
                 entry.said.health = ContainerHealth::None;
@@ -119,23 +123,30 @@ impl Roll {
             let is_known = self.entries.contains_key(id) || found.is_some();
             return Effect { is_news: false, look: is_known };
         }
-        let Some(Inspected { facts, stop_signal }) = found else {
+        let Some(Inspected { facts, stop_signal, started }) = found else {
             self.ends.remove(id);
             return Effect { is_news: self.entries.remove(id).is_some(), look: false };
         };
         let Some(entry) = self.entries.get_mut(id) else {
-            let entry = Entry { stop_signal: Some(stop_signal), ..Entry::new(facts) };
+            let entry = Entry { stop_signal: Some(stop_signal), started, ..Entry::new(facts) };
             self.entries.insert(id.clone(), entry);
             return Effect { is_news: true, look: false };
         };
         entry.said = facts;
         entry.stop_signal = Some(stop_signal);
+        let is_another = entry.started.is_some() && started.is_some() && entry.started != started;
+        if is_another {
+            // Neither its end nor its start was heard of: it restarted while nobody listened.
+            *self.ends.entry(id.clone()).or_default() += 1;
+            entry.spare();
+        }
+        entry.started = started;
         if entry.said.state != ContainerState::Running {
             entry.spare();
         } else if let Some(signal) = entry.doubtful.take() {
             entry.signalled(Some(signal), now);
         }
-        Effect { is_news: entry.show(), look: false }
+        Effect { is_news: entry.show() | is_another, look: false }
     }
 
     /// Takes in the whole list, asked for when `asked_at` events had been heard; whether it is news, and whom to look at.
@@ -174,10 +185,19 @@ impl Roll {
         if entry.said.state != ContainerState::Running {
             if was_running && entry.said.state != ContainerState::Paused {
                 *self.ends.entry(entry.said.id.clone()).or_default() += 1;
+                entry.started = None;
             }
             entry.spare();
         }
         entry.show()
+    }
+
+    /// Those that run: first those of whose process it is known when it began, then the others.
+    pub(super) fn running(&self) -> (Vec<Arc<str>>, Vec<Arc<str>>) {
+        let running = self.entries.iter().filter(|(_, entry)| entry.said.state == ContainerState::Running);
+        let (known, unknown): (Vec<_>, Vec<_>) = running.partition(|(_, entry)| entry.started.is_some());
+        let ids = |found: Vec<(&Arc<str>, &Entry)>| found.into_iter().map(|(id, _)| id.clone()).collect();
+        (ids(known), ids(unknown))
     }
 
     /// Lets those count again that were told to end long ago and run; whether it is news.
@@ -195,7 +215,8 @@ impl Roll {
 
 impl Entry {
     fn new(facts: ContainerFacts) -> Self {
-        Self { shown: Arc::new(facts.clone()), said: facts, told_at: None, stop_signal: None, doubtful: None }
+        let shown = Arc::new(facts.clone());
+        Self { shown, said: facts, told_at: None, stop_signal: None, started: None, doubtful: None }
     }
 
     /// It was sent a signal; whether it has to be looked at to know what that means.

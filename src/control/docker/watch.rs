@@ -31,6 +31,9 @@ const LIST_AGAIN: Duration = Duration::from_secs(1);
 /// Lists that may know more than was heard. Later ones may not: then the stream is dead, as it is behind a firewall that
 /// forgot it, and nobody would ever say so.
 const LISTS_FIRST: u32 = 2;
+/// At a begin, when each container's process began is asked for one after the other, in no haste: it is needed only if the
+/// engine goes away some day.
+const FIRST_LOOKS_EVERY: Duration = Duration::from_millis(10);
 /// Before an engine that failed is asked again: at first, and at most.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -215,6 +218,9 @@ impl Watcher {
             Some(listed) = session.list.join_next() => {
                 if let Ok((all, asked_at)) = listed {
                     let is_news = self.listed(all?, asked_at);
+                    if session.n_lists == 0 {
+                        self.look_at_processes();
+                    }
                     session.n_lists += 1;
                     if is_news && session.n_lists > LISTS_FIRST {
                         tracing::debug!(engine = %self.engine.place(), "the list knows what no event told: listening anew");
@@ -284,6 +290,19 @@ impl Watcher {
             self.publish();
         }
         was_unheard
+    }
+
+    /// A container that restarted while nobody listened may be where it was and what it was, as far as lists tell.
+    fn look_at_processes(&mut self) {
+        let (known, unknown) = self.roll.running();
+        let mut at = clock::now();
+        for id in known {
+            self.looks.want(id, at);
+        }
+        for id in unknown {
+            at = at.after(FIRST_LOOKS_EVERY);
+            self.looks.want_at(id, at);
+        }
     }
 
     fn looked(&mut self, (id, found, asked_at): Look) -> Result<(), EngineError> {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::birth::Birth;
+use super::fetched::Made;
 use crate::config::checked::Pull;
 use crate::control::docker::engine::{Engine, NewContainer};
 use crate::control::docker::error::{EngineError, EngineErrorKind};
@@ -45,14 +46,15 @@ impl Refusal {
     }
 }
 
-/// Makes a replica called `name` and starts it; its id.
-pub async fn make(engine: &Engine, birth: &Birth, name: &str, project: &str) -> Result<Arc<str>, Refusal> {
+/// Makes a replica called `name` and starts it.
+pub async fn make(engine: &Engine, birth: &Birth, name: &str, project: &str) -> Result<Made, Refusal> {
     let template = &birth.source.template;
     let stop_timeout = birth.source.stop_timeout;
     let new = NewContainer { name, template, labels: birth.labels(project), publish: birth.publish, stop_timeout };
-    if birth.source.pull == Pull::Always {
-        pull(engine, birth).await?;
-    }
+    let image = match birth.source.pull {
+        Pull::Always => pull(engine, birth).await?,
+        Pull::Missing | Pull::Never => None,
+    };
     let id = match engine.create(&new).await {
         Ok(id) => id,
         Err(error) if error.kind == EngineErrorKind::NotFound && is_absent(engine, birth).await => {
@@ -62,7 +64,7 @@ pub async fn make(engine: &Engine, birth: &Birth, name: &str, project: &str) -> 
         Err(error) => return Err(Refusal::of(&error)),
     };
     match engine.start(&id).await {
-        Ok(()) => Ok(id),
+        Ok(()) => Ok(Made { id, image }),
         Err(error) => {
             let _ = engine.remove(&id).await; // what stays is found as a leftover
             Err(Refusal::of(&error))
@@ -70,12 +72,13 @@ pub async fn make(engine: &Engine, birth: &Birth, name: &str, project: &str) -> 
     }
 }
 
-/// Sees to it that the engine has the image, before somebody waits for a replica.
-pub async fn prepare(engine: &Engine, birth: &Birth) -> Result<(), Refusal> {
+/// Sees to it that the engine has the image, before somebody waits for a replica; what it is, if it was fetched because it
+/// always is.
+pub async fn prepare(engine: &Engine, birth: &Birth) -> Result<Option<Arc<str>>, Refusal> {
     match birth.source.pull {
         Pull::Always => pull(engine, birth).await,
-        Pull::Missing | Pull::Never if !is_absent(engine, birth).await => Ok(()),
-        Pull::Missing | Pull::Never => fetch_missing(engine, birth).await,
+        Pull::Missing | Pull::Never if !is_absent(engine, birth).await => Ok(None),
+        Pull::Missing | Pull::Never => fetch_missing(engine, birth).await.map(|()| None),
     }
 }
 
@@ -91,10 +94,11 @@ async fn fetch_missing(engine: &Engine, birth: &Birth) -> Result<(), Refusal> {
             format!("the engine has no image {image}, and `pull: never` does not fetch it. Build or pull it there");
         return Err(Refusal { words, hope: Hope::None });
     }
-    pull(engine, birth).await
+    pull(engine, birth).await.map(drop)
 }
 
-async fn pull(engine: &Engine, birth: &Birth) -> Result<(), Refusal> {
+/// Fetches the image; what the engine calls it, if it says so.
+async fn pull(engine: &Engine, birth: &Birth) -> Result<Option<Arc<str>>, Refusal> {
     let image = &birth.source.template.image;
     let began = tokio::time::Instant::now();
     tracing::info!(service = %birth.service, image, "pulling image");
@@ -102,7 +106,7 @@ async fn pull(engine: &Engine, birth: &Birth) -> Result<(), Refusal> {
         Ok(()) => {
             let took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
             tracing::info!(service = %birth.service, image, took_ms, "image pulled");
-            Ok(())
+            Ok(engine.image_id(image).await.ok().flatten().map(Arc::from))
         }
         Err(error) => {
             let words =

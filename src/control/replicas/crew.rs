@@ -40,6 +40,8 @@ struct Coming {
 struct Known {
     name: Arc<str>,
     mark: Arc<str>,
+    /// The image that it was made from; empty until the engine shows it.
+    image: Arc<str>,
     born: u64,
     /// When its start began, or when it was first seen.
     began: Moment,
@@ -98,6 +100,8 @@ pub struct Sight<'a> {
     pub members: &'a HashMap<Arc<str>, Arc<Backend>>,
     /// What replicas are made from now; `None` if the service is gone.
     pub mark: Option<&'a Arc<str>>,
+    /// What the name of their image means now; `None` if nobody knows.
+    pub image: Option<&'a Arc<str>>,
     /// The ramp of new replicas.
     pub slow_start: Duration,
     /// The present.
@@ -169,12 +173,7 @@ impl Crew {
                 Work::Failed(until) if sight.now < until => Phase::Going,
                 Work::None | Work::Failed(_) => known.phase(listed.get(&**id).map(|container| container.state), sight),
             };
-            seen.replicas.push(Replica {
-                id: id.clone(),
-                vintage: vintage(&known.mark, sight.mark),
-                phase,
-                born: known.born,
-            });
+            seen.replicas.push(Replica { id: id.clone(), vintage: known.vintage(sight), phase, born: known.born });
         }
         let coming = self.coming.iter().map(|(name, coming)| Replica {
             id: name.clone(),
@@ -214,6 +213,9 @@ impl Crew {
             known
         });
         known.origin = Origin::Listed;
+        if *known.image != *container.image_id {
+            known.image = container.image_id.as_str().into();
+        }
         if let Some(member) = sight.members.get(&container.id) {
             known.backend = Arc::downgrade(member);
         }
@@ -264,6 +266,11 @@ impl Crew {
     pub fn making(&mut self, name: Arc<str>, mark: Arc<str>, now: Moment, created_unix: u64) {
         let born = self.next_born(created_unix);
         self.coming.insert(name, Coming { mark, began: now, born });
+    }
+
+    /// What the one is made from that is called `name` and is being made.
+    pub fn mark_of_coming(&self, name: &str) -> Option<Arc<str>> {
+        self.coming.get(name).map(|coming| coming.mark.clone())
     }
 
     /// It is made, and runs.
@@ -353,6 +360,11 @@ impl Crew {
         backend.map_or(0, |backend| backend.in_flight())
     }
 
+    /// Whether it has replicas, those aside that are being made.
+    pub fn has_replicas(&self) -> bool {
+        !self.known.is_empty()
+    }
+
     /// Whether anything of the service is left.
     pub fn is_empty(&self) -> bool {
         self.coming.is_empty() && self.known.is_empty()
@@ -364,6 +376,7 @@ impl Known {
         Self {
             name,
             mark,
+            image: "".into(),
             born,
             began: now,
             origin: Origin::Listed,
@@ -375,6 +388,15 @@ impl Known {
             retired: None,
             ended: None,
             work: Work::None,
+        }
+    }
+
+    /// Made from another image than its name means by now, it is as old as one of another template.
+    fn vintage(&self, sight: &Sight<'_>) -> Vintage {
+        let is_moved = |image: &Arc<str>| !self.image.is_empty() && *image != self.image;
+        match sight.image {
+            Some(image) if is_moved(image) => Vintage::Old,
+            _ => vintage(&self.mark, sight.mark),
         }
     }
 

@@ -17,12 +17,14 @@
 //! A service that is gone from the file, or that names another engine, leaves orphans, which finish and are removed where
 //! they are: on engines that the file names, or did since Portway was started.
 //!
-//! `pull: always` fetches before every start: replicas that run are not replaced when a tag comes to mean another image.
+//! `pull: always` fetches before every start, and once when the service is first seen or changed in the file. Replicas of
+//! what the name meant before are then replaced as if the file had changed. Between two fetches nobody asks the registry.
 
 pub mod act;
 pub mod birth;
 pub mod brake;
 pub mod crew;
+pub mod fetched;
 pub mod plan;
 mod post;
 pub mod replacement;

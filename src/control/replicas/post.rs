@@ -12,10 +12,11 @@ use tokio::task::{Id, JoinSet};
 use super::act::{self, Hope, Refusal};
 use super::birth::Birth;
 use super::crew::{Crew, EndOf, News, Seen, Sight, What};
+use super::fetched::{Fetched, Made};
 use super::plan::{Pace, Phase, Plan, Replica, Rest, Scene, Step, Terms, Vintage, plan};
 use super::replacement::{Replacement, Starts, Turn};
 use super::tell::{Aim, Death, Teller, note_failure, quoted};
-use crate::config::checked::Endpoint;
+use crate::config::checked::{Endpoint, Pull};
 use crate::config::quantity::spell_duration;
 use crate::control::docker::census::{Census, Connection};
 use crate::control::docker::engine::Engine;
@@ -68,6 +69,8 @@ pub(super) struct Post {
     /// Whether one of them ran all its time without taking requests.
     timed_out: bool,
     image: Image,
+    /// What its name means.
+    fetched: Fetched,
     away_since: Option<Moment>,
     /// Whether the engine was spoken to when it was last looked at.
     is_open: bool,
@@ -121,9 +124,9 @@ pub(super) struct Done {
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// A replica was made, or not.
-    Made { result: Result<Arc<str>, Refusal>, took: Duration },
+    Made { result: Result<Made, Refusal>, took: Duration },
     /// The image was looked for.
-    Prepared { mark: Arc<str>, result: Result<(), Refusal> },
+    Prepared { mark: Arc<str>, result: Result<Option<Arc<str>>, Refusal> },
     /// An ended one was heard.
     Heard { end: EndOf, death: Death },
     /// It is gone, or stays.
@@ -146,6 +149,7 @@ impl Post {
             n_failed: 0,
             timed_out: false,
             image: Image::Unknown,
+            fetched: Fetched::default(),
             away_since: None,
             is_open: false,
         }
@@ -158,11 +162,17 @@ impl Post {
             // What failed was made from something else.
             self.crew.brake = Default::default();
             (self.n_failed, self.timed_out, self.image) = (0, false, Image::Unknown);
+            self.fetched = Fetched::default();
             if let Some(order) = order.as_ref().filter(|_| self.order.is_some()) {
                 order.service.group.scale.state().failure = None;
             }
         }
         if let Some(order) = &order {
+            if order.birth.source.pull == Pull::Always {
+                self.image = Image::Unknown;
+            } else {
+                self.fetched = Fetched::default();
+            }
             self.terms.drain = order.service.policy.drain;
             self.stop_timeout = order.birth.source.stop_timeout;
         } else {
@@ -259,7 +269,9 @@ impl Post {
             Some(order) => (Some(&order.birth.mark), order.service.policy.slow_start),
             None => (None, Duration::ZERO),
         };
-        self.crew.look(&Sight { containers, members, mark, slow_start, now, random: fastrand::u64(..) })
+        self.fetched.check(containers);
+        let image = self.fetched.image();
+        self.crew.look(&Sight { containers, members, mark, image, slow_start, now, random: fastrand::u64(..) })
     }
 
     /// How many there are to be, and why; `None` while nobody has said.
@@ -319,13 +331,14 @@ impl Post {
         }
     }
 
-    /// Fetches the image of a service that has no replica before somebody waits for one.
+    /// Fetches the image of a service that has no replica before somebody waits for one, and beside those that run one
+    /// that is always fetched: its name may mean another by now.
     fn prepare(&mut self, tasks: &mut Tasks<'_>) {
         let is_wanted = self.aim().is_some_and(|aim| aim.wanted > 0);
         let Some(order) = self.order.as_ref().filter(|_| self.image == Image::Unknown && self.is_open) else { return };
         // The first start does it, if there is one now.
         self.image = if is_wanted { Image::Looked } else { Image::Fetching };
-        if is_wanted {
+        if is_wanted && !(order.birth.source.pull == Pull::Always && self.crew.has_replicas()) {
             return;
         }
         let (engine, birth) = (self.engine.clone(), order.birth.clone());
@@ -416,7 +429,10 @@ impl Post {
         let mark = self.order.as_ref().map(|order| order.birth.mark.clone());
         match what {
             Outcome::Made { result: Ok(made), took } => {
-                self.crew.made(&id, made, now);
+                if mark == self.crew.mark_of_coming(&id) {
+                    self.fetched.made(&made);
+                }
+                self.crew.made(&id, made.id, now);
                 let aim = self.aim();
                 common.teller.started(&self.service, &id, took, aim.as_ref());
             }
@@ -427,8 +443,9 @@ impl Post {
             Outcome::Prepared { mark: of, result } => {
                 if mark == Some(of) {
                     self.image = Image::Looked;
-                    if let Err(refusal) = result {
-                        common.teller.image_missing(&self.service, &refusal.words);
+                    match result {
+                        Ok(image) => image.iter().for_each(|image| self.fetched.note(image)),
+                        Err(refusal) => common.teller.image_missing(&self.service, &refusal.words),
                     }
                 }
             }

@@ -128,9 +128,9 @@ impl Teller {
 
     /// Nobody waits for it yet.
     pub(super) fn image_missing(&self, service: &str, why: &str) {
-        tracing::warn!(service, why, "image of the service is not there");
+        tracing::warn!(service, why, "image of the service not fetched");
         let fields: [(&str, &dyn std::fmt::Display); 2] = [("service", &service), ("why", &why)];
-        self.events.push("image_missing", "image of the service is not there", &fields);
+        self.events.push("image_missing", "image of the service not fetched", &fields);
     }
 }
 

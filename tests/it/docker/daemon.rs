@@ -105,3 +105,34 @@ async fn a_start_without_an_engine_is_a_start_all_the_same() {
     wait_backends(&portway, "web", 1).await;
     assert_eq!(portway.get("/api").await.text(), "Hello, World!");
 }
+
+/// At its own address a container comes back where it was, and the list says no more of it than before.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_container_that_restarts_while_the_engine_is_away_is_asked_anew() {
+    let Some(docker) = require("docker", Docker::find().await) else { return };
+    let _turn = part_of_the_machine().await;
+    let only = docker.start_many(1).await.remove(0);
+    let mut wire = Wire::new(&docker.engine.socket);
+    let more = format!("endpoint: \"unix://{}\", address: network, port:", wire.socket().display());
+    let source = docker.docker_yaml().replace("port:", &more);
+    let portway = Portway::start(&format!("services: {{ web: {{ {source} }} }}")).await;
+    wait_backends(&portway, "web", 1).await;
+    let n_told = async |kind: &str| portway.events().await.iter().filter(|told| *told == kind).count();
+    // One restart that is heard: it was looked at since then.
+    only.restart(0).await;
+    let is_back = || async { n_told("container_ready").await == 2 };
+    crate::support::eventually(crate::support::PATIENCE, "its next life", is_back).await;
+
+    wire.cut().await;
+    let is_lost = || async { n_told("engine_lost").await == 1 };
+    crate::support::eventually(crate::support::PATIENCE, "the engine being missed", is_lost).await;
+    only.restart(0).await;
+    only.wait_answer().await;
+    assert_eq!(n_told("container_ready").await, 2);
+    wire.mend();
+    let is_asked = || async { n_told("container_ready").await == 3 };
+    crate::support::eventually(crate::support::PATIENCE, "another look at it", is_asked).await;
+    assert_eq!(n_told("container_left").await, 2);
+    wait_backends(&portway, "web", 1).await;
+    assert_eq!(portway.get("/api").await.text(), "Hello, World!");
+}

@@ -1,124 +1,103 @@
-//! A Docker daemon of the test's own, which may be ended and started again while its containers run on.
-//! Long form only, as root: it makes a bridge, and iptables rules for its published ports (without the userland proxy,
-//! which ends with its daemon and would take the ports with it). A daemon that starts makes the iptables chains anew: one that
-//! runs beside it has to be started again afterwards.
-
-use std::fs::{self, File};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+//! The Docker daemon itself ends and starts again while its containers run on, as an update of Docker does it.
 
 use rustix::process::Signal;
 
-use super::{Books, ORDINARY};
-use crate::support::{Docker, Engine, Guarded, Manner, Portway, eventually, require, wait_backends, whole_machine};
+use super::alone::{self, Daemon};
+use super::stage::ledger::{Contract, Sent};
+use super::stage::load::Load;
+use super::stage::payload;
+use super::{Books, ORDINARY, assert_clean};
+use crate::support::{Docker, Manner, Portway, eventually, wait_backends};
 
-const BRIDGE: &str = "portway-test0";
-const NETWORK: &str = "172.31.250.1/24";
-const UP_MAX: Duration = Duration::from_secs(60);
+const NAME: &str = "docker::own_daemon::a_daemon_that_restarts_under_its_running_containers_costs_no_request";
 
-struct Daemon {
-    home: PathBuf,
-    process: Option<Guarded>,
+/// Two services before the same containers: at their own addresses, and at the ports that the daemon publishes.
+fn yaml(docker: &Docker, daemon: &Daemon) -> String {
+    let with = |more: &str| docker.docker_yaml().replace("port:", &format!("{more}, port:"));
+    let endpoint = format!("endpoint: \"unix://{}\"", daemon.socket().display());
+    let (own, published) = (with(&format!("{endpoint}, address: network")), with(&endpoint));
+    let health = "health: { path: /healthz, every: 1s }";
+    format!(
+        "access_log: off
+services:
+  web: {{ {own}, {health} }}
+  published: {{ {published}, {health}, route: {{ path: /published, strip_prefix: true }} }}
+"
+    )
 }
 
-impl Daemon {
-    async fn start() -> Self {
-        let home = PathBuf::from(format!("/tmp/portway-test-daemon-{}", std::process::id()));
-        fs::create_dir_all(&home).expect("/tmp can be written");
-        run(Command::new("ip").args(["link", "add", "name", BRIDGE, "type", "bridge"]));
-        run(Command::new("ip").args(["address", "add", NETWORK, "dev", BRIDGE]));
-        run(Command::new("ip").args(["link", "set", BRIDGE, "up"]));
-        let mut daemon = Self { home, process: None };
-        daemon.up().await;
-        daemon
-    }
-
-    fn socket(&self) -> PathBuf {
-        self.home.join("docker.sock")
-    }
-
-    async fn up(&mut self) {
-        let log = File::options().create(true).append(true).open(self.home.join("log")).expect("/tmp can be written");
-        let copy = log.try_clone().expect("a file can be opened twice");
-        let mut command = Command::new("dockerd");
-        command.arg("--host").arg(format!("unix://{}", self.socket().display()));
-        command.arg("--data-root").arg(self.home.join("images")).arg("--exec-root").arg(self.home.join("exec"));
-        command.arg("--pidfile").arg(self.home.join("pid")).args(["--bridge", BRIDGE]);
-        command.args(["--live-restore", "--userland-proxy=false"]);
-        command.stdin(Stdio::null()).stdout(log).stderr(copy);
-        self.process = Some(Guarded(command.spawn().expect("dockerd is installed")));
-        let socket = self.socket();
-        let engine = Engine::at(&socket);
-        let what = format!("dockerd answering; its log is in {}", self.home.display());
-        let answers = || async { engine.call_now("GET", "/_ping", None).is_ok_and(|answer| answer.is_ok()) };
-        eventually(UP_MAX, &what, answers).await;
-    }
-
-    async fn down(&mut self, how: Signal) {
-        let mut process = self.process.take().expect("it runs");
-        process.signal(how);
-        let deadline = tokio::time::Instant::now() + UP_MAX;
-        while process.exit_status().is_none() {
-            assert!(tokio::time::Instant::now() < deadline, "dockerd does not end");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
+/// When the daemon was told to start, and when it answered.
+struct Start {
+    from_us: u64,
+    to_us: u64,
 }
 
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        drop(self.process.take());
-        Command::new("ip").args(["link", "delete", BRIDGE]).status().ok();
-        let log = fs::read_to_string(self.home.join("log")).unwrap_or_default();
-        if std::thread::panicking() {
-            println!("the end of dockerd's log:\n{}", log.lines().rev().take(20).collect::<Vec<_>>().join("\n"));
-        }
-        Command::new("rm").args(["-rf", "--one-file-system"]).arg(&self.home).status().ok();
-    }
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-/// Carries the base image over.
-fn copy_base(from: &Engine, to: &Path) {
-    let image = from.call_now("GET", "/images/portway-base/get", None).expect("the engine answers");
-    assert!(image.is_ok(), "{}", image.text());
-    let loaded = Engine::at(to).call_now("POST", "/images/load", Some(("application/x-tar", &image.body)));
-    assert!(loaded.expect("the engine answers").is_ok());
+/// A daemon that starts takes away the rules of all published ports and makes them anew: until then the kernel refuses.
+fn is_refused_by_the_engine(sent: &Sent, starts: &[Start]) -> bool {
+    starts.iter().any(|start| sent.due_us <= start.to_us && sent.ended_us >= start.from_us)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "long form; has not passed yet, and an engine beside it has to be started again afterwards"]
 async fn a_daemon_that_restarts_under_its_running_containers_costs_no_request() {
-    let Some(shared) = require("docker", Docker::find().await) else { return };
-    let _turn = whole_machine().await;
-    let mut daemon = Daemon::start().await;
-    copy_base(&shared.engine, &daemon.socket());
-    let docker = Docker::on_engine_at(&daemon.socket()).await.expect("the base is there");
+    let Some(inside) = alone::inside(NAME).await else { return };
+    let mut daemon = Daemon::start(&inside, 0).await;
+    let docker = daemon.docker().await;
     docker.start_many(2).await;
-    let endpoint = format!("endpoint: \"unix://{}\", port:", daemon.socket().display());
-    let source = docker.docker_yaml().replace("port:", &endpoint);
-    let yaml = format!("access_log: off\nservices: {{ web: {{ {source}, health: {{ path: /healthz, every: 1s }} }} }}");
-    let portway = Portway::start(&yaml).await;
-    wait_backends(&portway, "web", 2).await;
+    let portway = Portway::start(&yaml(&docker, &daemon)).await;
+    let services = ["web", "published"];
+    for service in services {
+        wait_backends(&portway, service, 2).await;
+    }
 
-    let books = Books::open(&docker, portway.address, ORDINARY);
-    books.wait_more(200).await;
-    for how in [Signal::TERM, Signal::TERM] {
+    let half = Load { rate: ORDINARY.rate / 2, ..ORDINARY };
+    let books = Books::open(&docker, portway.address, half);
+    let at_ports = Load { path: "/published/w", ..half }.start(portway.address, fastrand::u64(..));
+    books.wait_more(100).await;
+    let mut starts = Vec::new();
+    for how in [Signal::TERM, Signal::KILL] {
         daemon.down(how).await;
-        books.wait_more(600).await;
+        is_told(&portway, "engine_lost", starts.len() + 1).await;
+        books.wait_more(200).await;
+        for service in services {
+            wait_backends(&portway, service, 2).await;
+        }
+        let from_us = payload::now_us();
         daemon.up().await;
-        books.wait_more(600).await;
-        wait_backends(&portway, "web", 2).await;
+        is_told(&portway, "engine_found", starts.len() + 1).await;
+        starts.push(Start { from_us, to_us: payload::now_us() });
+        books.wait_more(200).await;
+        for service in services {
+            wait_backends(&portway, service, 2).await;
+        }
     }
     // It still listens to events.
     let third = docker.start(Manner::One, &[]).await;
     third.wait_answer().await;
-    wait_backends(&portway, "web", 3).await;
-    books.close_clean(&portway).await;
+    for service in services {
+        wait_backends(&portway, service, 3).await;
+    }
+    let at_ports = at_ports.stop().await;
+    let (mut sent, _) = books.close(&Contract::STRICT).await;
+    let n_own = sent.len();
+    let (refused, at_ports): (Vec<Sent>, Vec<Sent>) =
+        at_ports.into_iter().partition(|sent| sent.status() != Some(200) && is_refused_by_the_engine(sent, &starts));
+    println!(
+        "{n_own} requests at containers' own addresses; {} at published ports, {} of them refused while the daemon made \
+         its rules anew",
+        at_ports.len() + refused.len(),
+        refused.len()
+    );
+    sent.extend(at_ports);
+    let executed: Vec<_> = super::executed(&docker);
+    let is_known = |id: u64| refused.iter().all(|sent| sent.id != id);
+    let executed: Vec<_> = executed.into_iter().filter(|executed| is_known(executed.id)).collect();
+    assert_clean(&super::ledger::check(&sent, &executed, &Contract::STRICT), &portway);
     drop(docker);
+}
+
+/// Waits until it was told so often.
+async fn is_told(portway: &Portway, kind: &str, n: usize) {
+    let what = format!("{kind} for the {n}th time");
+    let is_told = || async { portway.events().await.iter().filter(|told| *told == kind).count() == n };
+    eventually(std::time::Duration::from_secs(20), &what, is_told).await;
 }

@@ -1,5 +1,6 @@
 //! To zero and back: requests wait while the first container starts, every one is answered, none twice.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -9,7 +10,7 @@ use super::stage::client::{self, Persistence, Request};
 use super::stage::ledger::{self, Contract, Method, Sent};
 use super::stage::load;
 use super::stage::payload;
-use super::{ORDINARY, assert_clean, executed, pick};
+use super::{ORDINARY, assert_clean, executed, pick, portway_with_times, times_of};
 use crate::support::{Docker, Manner, Portway, eventually, part_of_the_machine, require};
 
 /// From the last request to no container: `idle`, the drain, the stop, and a busy machine.
@@ -97,12 +98,15 @@ async fn two_hundred_requests_at_once_wake_a_cold_service_and_all_are_answered_o
 async fn zero_to_one_and_back_again_and_again_loses_nothing() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
     let _turn = part_of_the_machine().await;
-    let portway = Portway::start(&yaml(&docker, Manner::One, HOLD)).await;
-    let mut sent = Vec::new();
+    let portway = portway_with_times(&yaml(&docker, Manner::One, HOLD)).await;
+    let (mut sent, mut waits) = (Vec::new(), Waits::default());
     for cycle in 0..pick(3, 50) {
         wait_cold(&docker, &portway).await;
         // Some come while it starts, and some as it is about to leave.
-        sent.extend(burst(&portway, 3).await);
+        waits.begin(&docker);
+        let held = burst(&portway, 3).await;
+        waits.note(&docker, &portway, &held);
+        sent.extend(held);
         if cycle % 2 == 1 {
             tokio::time::sleep(Duration::from_millis(fastrand::u64(900..2_500))).await;
             sent.extend(burst(&portway, 3).await);
@@ -111,7 +115,51 @@ async fn zero_to_one_and_back_again_and_again_loses_nothing() {
     let verdict = ledger::check(&sent, &executed(&docker), &Contract::STRICT);
     assert_clean(&verdict, &portway);
     wait_cold(&docker, &portway).await;
-    println!("{} requests in {} cycles, 0 failed", sent.len(), pick(3, 50));
+    println!("{} requests in {} cycles, 0 failed; first answers {}", sent.len(), pick(3, 50), waits.in_words());
+}
+
+/// How long the first answers of cold starts took.
+#[derive(Default)]
+struct Waits {
+    known: BTreeSet<String>,
+    after_probe_us: Vec<u64>,
+    /// The part of it before Portway had heard the answer.
+    to_ready_us: Vec<u64>,
+    after_load_us: Vec<u64>,
+}
+
+impl Waits {
+    /// Whoever is there by now is none of the next ones.
+    fn begin(&mut self, docker: &Docker) {
+        self.known.extend(docker.books().into_keys());
+    }
+
+    /// Of `held`, which found no container.
+    fn note(&mut self, docker: &Docker, portway: &Portway, held: &[Sent]) {
+        let answered_us = held.iter().map(|sent| sent.ended_us).min().expect("somebody asked");
+        for (who, page) in docker.books() {
+            if page.probed_us.is_some_and(|probed_us| probed_us <= answered_us) && self.known.insert(who) {
+                let ready_us = times_of("container ready", &portway.stderr()).pop();
+                self.to_ready_us
+                    .extend(ready_us.zip(page.probed_us).map(|(ready, probed)| ready.saturating_sub(probed)));
+                self.after_probe_us.extend(page.probed_us.map(|probed_us| answered_us - probed_us));
+                self.after_load_us.push(answered_us.saturating_sub(page.started_us));
+            }
+        }
+    }
+
+    fn in_words(mut self) -> String {
+        let words = |all: &mut Vec<u64>| {
+            all.sort_unstable();
+            let ms = |idx: usize| all.get(idx).map_or(0.0, |us| *us as f64 / 1e3);
+            format!("{:.0} ms in the median, {:.0} ms at worst", ms(all.len() / 2), ms(all.len().saturating_sub(1)))
+        };
+        let probe = words(&mut self.after_probe_us);
+        let (ready, load) = (words(&mut self.to_ready_us), words(&mut self.after_load_us));
+        format!(
+            "{probe} after the container answered its probe ({ready} until that was heard); {load} after its app was loaded"
+        )
+    }
 }
 
 /// One request needs one container: what starts for it is not counted twice, and nothing more starts.

@@ -53,10 +53,18 @@ pub(crate) struct Scratch(pub(crate) PathBuf);
 impl Scratch {
     pub(crate) fn new() -> Self {
         static STEP: AtomicU32 = AtomicU32::new(0);
-        let name = format!("run-{}-{}", std::process::id(), STEP.fetch_add(1, Ordering::Relaxed));
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
-        fs::create_dir_all(&path).expect("cargo's own temporary directory can be written");
-        Self(path)
+        let home = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+        fs::create_dir_all(&home).expect("cargo's own directory can be written");
+        loop {
+            let name = format!("run-{}-{}", std::process::id(), STEP.fetch_add(1, Ordering::Relaxed));
+            let path = home.join(name);
+            match fs::create_dir(&path) {
+                Ok(()) => return Self(path),
+                // Process ids come again, in a namespace of their own above all.
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => panic!("{}: {error}", path.display()),
+            }
+        }
     }
 }
 

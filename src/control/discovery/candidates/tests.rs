@@ -20,6 +20,7 @@ fn finding(id: &str, standing: Standing) -> (Arc<str>, Finding) {
         id: id.into(),
         name: format!("web-{id}").into(),
         image: String::new(),
+        image_id: String::new(),
         labels: BTreeMap::new(),
         state: ContainerState::Running,
         health: ContainerHealth::None,

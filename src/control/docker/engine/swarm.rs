@@ -91,6 +91,7 @@ fn facts(service: &str, task: &Task, node: Option<IpAddr>) -> Option<ContainerFa
         id: container.as_str().into(),
         name: name.into(),
         image: image.unwrap_or_default(),
+        image_id: String::new(),
         labels: BTreeMap::from([(LABEL_SWARM_SERVICE.to_owned(), service.to_owned())]),
         state: if status.state == Some(TaskState::RUNNING) { ContainerState::Running } else { ContainerState::Created },
         // A task whose container has a health check runs only once that has passed.

@@ -11,6 +11,7 @@ fn container(networks: &[(&str, &str)], published: &[&str]) -> ContainerFacts {
         id: "a".into(),
         name: "web".into(),
         image: String::new(),
+        image_id: String::new(),
         labels: BTreeMap::new(),
         state: ContainerState::Running,
         health: ContainerHealth::None,

@@ -12,6 +12,7 @@ fn facts(id: &str) -> ContainerFacts {
         id: id.into(),
         name: format!("web-{id}").into(),
         image: "my-app".to_owned(),
+        image_id: String::new(),
         labels: BTreeMap::new(),
         state: ContainerState::Running,
         health: ContainerHealth::None,
@@ -23,7 +24,7 @@ fn facts(id: &str) -> ContainerFacts {
 }
 
 fn look(facts: ContainerFacts, stop_signal: Option<i32>) -> Option<Inspected> {
-    Some(Inspected { facts, stop_signal })
+    Some(Inspected { facts, stop_signal, started: Some("2026-01-01T00:00:00Z".to_owned()) })
 }
 
 /// A roll with one running container, `a`.
@@ -127,6 +128,26 @@ fn a_restart_of_which_only_the_start_was_heard_is_another_life() {
     hear(&mut roll, What::Ended(Some(0)));
     hear(&mut roll, What::Started);
     assert_eq!(roll.ends()["a"], 1);
+}
+
+#[test]
+fn a_restart_of_which_nothing_was_heard_is_another_life_as_soon_as_it_is_looked_at() {
+    let began = |roll: &mut Roll, at: &str| {
+        let found = Inspected { started: Some(at.to_owned()), ..look(facts("a"), None).expect("it is there") };
+        roll.looked(&"a".into(), Some(found), roll.heard(), START)
+    };
+    let mut roll = roll();
+    assert_eq!(roll.running(), (vec![], vec!["a".into()]));
+    assert_eq!(began(&mut roll, "12:00:00.1"), NOTHING, "nothing to compare with");
+    assert_eq!(roll.running(), (vec!["a".into()], vec![]));
+    assert_eq!(began(&mut roll, "12:00:00.1"), NOTHING);
+    assert_eq!(began(&mut roll, "12:00:07.5"), NEWS);
+    assert_eq!(roll.ends()["a"], 1);
+    // One of which something was heard is not counted twice.
+    hear(&mut roll, What::Ended(Some(0)));
+    hear(&mut roll, What::Started);
+    assert_eq!(began(&mut roll, "12:00:09.9"), NEWS);
+    assert_eq!(roll.ends()["a"], 2);
 }
 
 #[test]

@@ -114,6 +114,26 @@ async fn an_engine_that_goes_away_keeps_its_census_and_comes_back() {
 }
 
 #[tokio::test]
+async fn a_restart_while_the_engine_is_away_is_another_life_of_a_container_that_looks_the_same() {
+    let mut watched = Watched::begin().await;
+    let restart = |watched: &Watched, at: &str| {
+        watched.engine.change("a", |container| container["State"]["StartedAt"] = json!(at));
+    };
+    restart(&watched, "2026-01-01T00:00:00.1Z");
+    let looks = async {
+        while watched.engine.looks() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, looks).await.expect("it is looked at once in the beginning");
+    watched.engine.be(Mood::Away);
+    watched.until("lost", |census| matches!(census.connection, Connection::Lost(_))).await;
+    restart(&watched, "2026-01-01T00:00:09.9Z");
+    watched.engine.be(Mood::Fine);
+    watched.until("another life", |census| census.life("a") == 1).await;
+}
+
+#[tokio::test]
 async fn an_engine_that_never_was_there_is_known_to_be_lost_and_nothing_else() {
     let hub = Hub::new(Arc::default());
     let mut census = hub.census(&Endpoint::Unix("/nowhere/docker.sock".into()));

@@ -18,6 +18,7 @@ fn container(id: &str, mark: &str, state: ContainerState) -> ContainerFacts {
         id: id.into(),
         name: format!("name-{id}").into(),
         image: "acme/thumbs".to_owned(),
+        image_id: String::new(),
         labels: BTreeMap::from([(LABEL_TEMPLATE.to_owned(), mark.to_owned())]),
         state,
         health: ContainerHealth::None,
@@ -40,11 +41,12 @@ struct Stage {
     crew: Crew,
     containers: Vec<ContainerFacts>,
     members: HashMap<Arc<str>, Arc<Backend>>,
+    image: Option<Arc<str>>,
 }
 
 impl Stage {
     fn new(containers: impl Into<Vec<ContainerFacts>>) -> Self {
-        Self { crew: Crew::default(), containers: containers.into(), members: HashMap::new() }
+        Self { crew: Crew::default(), containers: containers.into(), members: HashMap::new(), image: None }
     }
 
     fn look(&mut self, now: Moment) -> Seen {
@@ -54,6 +56,7 @@ impl Stage {
             containers: &containers,
             members: &self.members,
             mark: Some(&mark),
+            image: self.image.as_ref(),
             slow_start: Duration::from_secs(5),
             now,
             random: 0,

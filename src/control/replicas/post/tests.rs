@@ -29,6 +29,10 @@ struct Stage {
     config: Config,
     service: Arc<Service>,
     n_made: u32,
+    /// What the engine says of the image of new containers.
+    image_id: &'static str,
+    /// What was fetched for new containers.
+    fetched: Option<Arc<str>>,
     /// What is being made, by name.
     coming: Vec<Arc<str>>,
 }
@@ -57,6 +61,8 @@ impl Stage {
             config,
             service,
             n_made: 0,
+            image_id: "",
+            fetched: None,
             coming: vec![],
         };
         stage.order("acme/thumbs:1", replicas);
@@ -125,6 +131,7 @@ impl Stage {
             id: id.clone(),
             name: name.clone(),
             image: String::new(),
+            image_id: self.image_id.to_owned(),
             labels: ours.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
             state: ContainerState::Running,
             health: ContainerHealth::None,
@@ -133,7 +140,8 @@ impl Stage {
             created_unix: u64::from(self.n_made),
             exit_code: None,
         });
-        self.finish(&name, Outcome::Made { result: Ok(id.clone()), took: Duration::ZERO });
+        let made = Made { id: id.clone(), image: self.fetched.clone() };
+        self.finish(&name, Outcome::Made { result: Ok(made), took: Duration::ZERO });
         id
     }
 
@@ -375,4 +383,40 @@ async fn an_engine_that_is_away_is_told_to_whoever_waits_until_it_is_back() {
     assert!(stage.state().failure.is_some_and(|failure| failure.n_in_a_row == 2));
     assert_eq!(stage.decide().len(), 1);
     assert_eq!(stage.state().failure, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_means_another_image_when_it_is_fetched_again_is_a_replacement() {
+    let mut stage = Stage::new(2);
+    (stage.image_id, stage.fetched) = ("sha256:one", Some("sha256:one".into()));
+    stage.settle(2);
+    let mark = stage.post.order.as_ref().expect("it is in the file").birth.mark.clone();
+    let fetched = |image: &str| Outcome::Prepared { mark: mark.clone(), result: Ok(Some(image.into())) };
+    stage.finish("thumbs", fetched("sha256:one"));
+    assert_eq!(stage.decide(), [""; 0]);
+    stage.finish("thumbs", fetched("sha256:two"));
+    assert_eq!(stage.decide().len(), 1, "a new one beside the two");
+    (stage.image_id, stage.fetched) = ("sha256:two", Some("sha256:two".into()));
+    stage.make_all();
+    stage.members(&["c1", "c2", "c3"]);
+    assert_eq!(stage.decide()[0], "retire c2");
+    stage.make_all();
+    stage.members(&["c1", "c3", "c4"]);
+    assert_eq!(stage.decide(), ["retire c1"]);
+    stage.members(&["c3", "c4"]);
+    stage.decide();
+    let kinds: Vec<_> = stage.kinds().into_iter().filter(|kind| kind.starts_with("replacement")).collect();
+    assert_eq!(kinds, ["replacement_began", "replacement_finished"]);
+}
+
+/// Else it would replace its replicas for ever.
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_calls_the_image_of_a_new_replica_otherwise_is_not_judged_by_it() {
+    let mut stage = Stage::new(1);
+    (stage.image_id, stage.fetched) = ("sha256:manifest", Some("sha256:index".into()));
+    stage.settle(1);
+    assert_eq!(stage.decide(), [""; 0]);
+    let mark = stage.post.order.as_ref().expect("it is in the file").birth.mark.clone();
+    stage.finish("thumbs", Outcome::Prepared { mark, result: Ok(Some("sha256:index".into())) });
+    assert_eq!(stage.decide(), [""; 0]);
 }

@@ -1,4 +1,5 @@
-# Becomes gunicorn, or what the image's manner says. DELAY is seconds before anything listens.
+# Becomes gunicorn, or what the image's manner says. DELAY is seconds before anything listens, LINGER those that it goes on
+# as before after SIGTERM.
 case "$MANNER" in
 exits)
     echo "reading the settings"
@@ -10,5 +11,13 @@ deaf)
     ;;
 esac
 [ -z "$DELAY" ] || sleep "$DELAY"
+if [ -n "$LINGER" ]; then
+    gunicorn --bind 0.0.0.0:5000 --workers 1 --worker-class gthread --threads "${THREADS:-16}" \
+        --worker-tmp-dir /dev/shm --graceful-timeout 20 --log-level warning app:app &
+    trap 'sleep "$LINGER"; kill -TERM "$!"' TERM
+    wait "$!" # ends with the signal, when the trap has been run
+    wait "$!"
+    exit
+fi
 exec gunicorn --bind 0.0.0.0:5000 --workers 1 --worker-class gthread --threads "${THREADS:-16}" \
     --worker-tmp-dir /dev/shm --graceful-timeout 20 --log-level warning app:app
