@@ -88,7 +88,8 @@ fn header_maps(c: &mut Criterion) {
                 let upgrade = Upgrade::of(&request);
                 let body = RequestBody::of(&request.headers);
                 let cleaned = headers::clean_request(&mut request.headers, peer.trust());
-                let settled = signature.settle(&mut request.headers, Survey::of(&request.headers));
+                let fields = Survey::of(&request.headers);
+                let settled = signature.settle(&mut request.headers, fields);
                 framing::frame_request(&mut request.headers, body);
                 let mut head = Vec::with_capacity(1_024);
                 request_head::write_line(&request.method, &request.uri, &mut head);
