@@ -24,7 +24,9 @@
 //!                      │   proxy::outbound    hop-by-hop fields gone, forwarding fields ours, body read ahead
 //!                      │   proxy::place       balance (pure): candidates → choice; runtime::queue if all are at their limit,
 //!                      │                      or if there is none and runtime::scale is to bring one
-//!                      │   proxy::delivery    a connection of proxy::pool or a new one, the request over it, the head back
+//!                      │   proxy::delivery    a connection of proxy::pool or a new one, the request over it, the head back;
+//!                      │                      proxy::upstream writes and reads it, http::signature says who asked,
+//!                      │                      http::response_head and http::chunked take the answer apart
 //!                      │   proxy::retry       (pure) what came → give up or try again; runtime::budget has to agree
 //!                      ▼
 //!                    the response head   http::headers cleans it, the client gets it
