@@ -36,6 +36,16 @@ fn pick<T>(short: T, full: T) -> T {
     }
 }
 
+/// Whether the long form is played; if not, a visible line says what is left out.
+fn is_long_form(what: &str) -> bool {
+    let is_long = std::env::var_os("PORTWAY_FULL").is_some();
+    if !is_long {
+        let line = format!("\nSKIPPED without PORTWAY_FULL: {what}\n");
+        std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).ok();
+    }
+    is_long
+}
+
 /// Load under way, whose books will be compared with those of the containers.
 struct Books<'a> {
     docker: &'a Docker,
