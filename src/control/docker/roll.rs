@@ -85,12 +85,11 @@ impl Roll {
         match &event.what {
             What::Changed => look = true,
             What::Started => {
-                // Its end was not heard of.
-                if entry.said.state == ContainerState::Running {
+                // Its end was not heard of, or a look was faster than this event: the next one tells, if there was one.
+                if entry.said.state == ContainerState::Running && entry.started.is_none() {
                     *self.ends.entry(event.container.clone()).or_default() += 1;
                 }
                 entry.spare();
-                entry.started = None;
                 look = true;
             }
             What::Signalled(signal) => look = entry.signalled(*signal, now),

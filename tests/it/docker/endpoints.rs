@@ -4,15 +4,14 @@
 use rustix::process::Signal;
 
 use super::alone::{self, Daemon};
-use super::{Books, ORDINARY};
+use super::{Books, ORDINARY, is_long_form};
 use crate::support::{LABEL_TEST, Manner, PORT, Portway, wait_backends};
 
 const NAME: &str = "docker::endpoints::containers_of_two_engines_are_backends_of_one_service";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn containers_of_two_engines_are_backends_of_one_service() {
-    if std::env::var_os("PORTWAY_FULL").is_none() {
-        println!("SKIPPED without PORTWAY_FULL: two Docker daemons of its own take a minute");
+    if !is_long_form("two Docker daemons of its own take a minute") {
         return;
     }
     let Some(inside) = alone::inside(NAME).await else { return };

@@ -42,7 +42,7 @@ async fn a_paused_container_costs_no_request() {
     assert!(n_slow <= pick(3, 30) * UNDER_WAY_MAX * 2, "{n_slow} requests waited");
 }
 
-/// No GET fails; of the POSTs only such as were under way when one was killed.
+/// No GET fails that can be repeated; of the POSTs only such as were under way when one was killed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_container_costs_only_the_posts_that_it_had() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
@@ -65,5 +65,5 @@ async fn a_killed_container_costs_only_the_posts_that_it_had() {
     }
     let ended = books.close(&Contract::STRICT).await;
     let n_lost = assert_only_lost_in(&Gap::all(&killed_us, &portway), &ended, &portway);
-    println!("{} requests, {n_kills} kills: {n_lost} POSTs lost that were under way, no GET", ended.0.len());
+    println!("{} requests, {n_kills} kills: {n_lost} lost that were under way and cannot be repeated", ended.0.len());
 }

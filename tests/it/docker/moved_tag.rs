@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Books, ORDINARY};
+use super::{Books, ORDINARY, is_long_form};
 use crate::support::{Docker, Guarded, Manner, Portway, Scratch, eventually, require, wait_backends, whole_machine};
 
 /// From the save of a file to the last replica, with a pull of some hundred megabytes.
@@ -64,8 +64,7 @@ async fn wait_version(portway: &Portway, docker: &Docker, version: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_tag_that_means_another_image_replaces_what_runs_when_it_is_fetched() {
-    if std::env::var_os("PORTWAY_FULL").is_none() {
-        println!("SKIPPED without PORTWAY_FULL: a registry of its own, with the base image to be pulled from it");
+    if !is_long_form("a registry of its own, with the base image to be pulled from it") {
         return;
     }
     let Some(docker) = require("docker", Docker::find().await) else { return };

@@ -92,7 +92,7 @@ async fn check(custom: Custom, n_rounds: usize) {
         }
     };
     let (n_sent, n_stops) = (ended.0.len(), stopped_us.len());
-    println!("{n_sent} requests, {n_stops} replacements: {n_lost} POSTs lost that were under way, no GET");
+    println!("{n_sent} requests, {n_stops} replacements: {n_lost} lost that were under way and cannot be repeated");
     // None of the old ones is left, in any state.
     wait_backends(&portway, "web", 3).await;
 }
