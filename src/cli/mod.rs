@@ -13,6 +13,7 @@ use crate::config::diagnostic::Diagnostics;
 use crate::config::expand::ProcessEnvironment;
 use crate::config::load::{self, Loaded};
 use crate::config::render::{self, Color};
+use crate::lifecycle::memory;
 
 mod admin_client;
 mod check;
@@ -327,6 +328,7 @@ pub struct HealthcheckArgs {
 
 /// Runs one command. `args` begins with the name of the program.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    memory::keep_pages_small();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(error) => {
