@@ -39,6 +39,8 @@ struct Entry {
     stop_signal: Option<Option<i32>>,
     /// When the process began that runs now; `None` before the first look at that one.
     started: Option<String>,
+    /// A list showed the process that runs now before an event told of its start.
+    is_foreseen: bool,
     /// It was sent this one, and nobody knows yet whether that ends it.
     doubtful: Option<i32>,
 }
@@ -85,8 +87,10 @@ impl Roll {
         match &event.what {
             What::Changed => look = true,
             What::Started => {
-                // Its end was not heard of, or a look was faster than this event: the next one tells, if there was one.
-                if entry.said.state == ContainerState::Running && entry.started.is_none() {
+                // Its end was not heard of, unless a list was faster than this event; so may a look have been: the next one
+                // tells then.
+                let is_foreseen = std::mem::take(&mut entry.is_foreseen);
+                if entry.said.state == ContainerState::Running && entry.started.is_none() && !is_foreseen {
                     *self.ends.entry(event.container.clone()).or_default() += 1;
                 }
                 entry.spare();
@@ -99,7 +103,7 @@ impl Roll {
             What::Ended(exit_code) => {
                 *self.ends.entry(event.container.clone()).or_default() += 1;
                 entry.spare();
-                entry.started = None;
+                (entry.started, entry.is_foreseen) = (None, false);
                 entry.said.state = ContainerState::Exited;
                 entry.said.exit_code = *exit_code;
                 entry.said.health = ContainerHealth::None;
@@ -177,7 +181,9 @@ impl Roll {
         // The list forgets what an image was called once the name has moved on.
         let image = std::mem::take(&mut entry.said.image);
         let was_running = entry.said.state == ContainerState::Running;
+        let had_process = was_running || entry.said.state == ContainerState::Paused;
         entry.said = facts;
+        entry.is_foreseen |= !had_process && entry.said.state == ContainerState::Running;
         if entry.stop_signal.is_some() {
             entry.said.image = image;
         }
@@ -215,7 +221,7 @@ impl Roll {
 impl Entry {
     fn new(facts: ContainerFacts) -> Self {
         let shown = Arc::new(facts.clone());
-        Self { shown, said: facts, told_at: None, stop_signal: None, started: None, doubtful: None }
+        Self { shown, said: facts, told_at: None, stop_signal: None, started: None, is_foreseen: false, doubtful: None }
     }
 
     /// It was sent a signal; whether it has to be looked at to know what that means.

@@ -131,6 +131,17 @@ fn a_restart_of_which_only_the_start_was_heard_is_another_life() {
 }
 
 #[test]
+fn a_start_that_the_list_told_first_is_not_counted_again() {
+    let mut roll = roll();
+    hear(&mut roll, What::Ended(Some(0)));
+    assert_eq!(roll.listed(vec![facts("a")], roll.heard()), (true, vec![]));
+    hear(&mut roll, What::Started);
+    assert_eq!(roll.ends()["a"], 1);
+    hear(&mut roll, What::Started);
+    assert_eq!(roll.ends()["a"], 2, "the end in between was not heard of");
+}
+
+#[test]
 fn a_restart_of_which_nothing_was_heard_is_another_life_as_soon_as_it_is_looked_at() {
     let began = |roll: &mut Roll, at: &str| {
         let found = Inspected { started: Some(at.to_owned()), ..look(facts("a"), None).expect("it is there") };
