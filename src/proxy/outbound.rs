@@ -128,7 +128,7 @@ async fn read_body(
     let mut frames = Frames::default();
     let go_ahead = if exchange.fields.has(Survey::EXPECT) { expected_continue(head) } else { None };
     // A client that waits for 100 sends nothing before the backend was asked.
-    while go_ahead.is_none() && frames.bytes() < policy.buffer.request.0 {
+    while go_ahead.is_none() && frames.footprint() < policy.buffer.request.0 {
         let next = poll_fn(|cx| poll_client(&mut incoming, &exchange.connection, cx)).await;
         let Some(frame) = next.transpose()? else { return Ok(whole(head, frames)) };
         let frame = without_banned_trailers(frame, &cleaned);

@@ -15,7 +15,7 @@ use crate::lifecycle::clock;
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::pool::Given;
-use crate::proxy::request_body::without_banned_trailers;
+use crate::proxy::request_body::{FRAME_BYTES, without_banned_trailers};
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
@@ -94,7 +94,7 @@ impl Relay {
 
     /// Reads ahead while the client does not read.
     pub(crate) fn poll_ahead(&mut self, connection: &Connection, cx: &mut Context<'_>) {
-        while self.ahead_bytes < self.ahead_bytes_max && self.failure.is_none() {
+        while !self.is_full() && self.failure.is_none() {
             match self.poll_source(connection, cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.push_ahead(frame);
@@ -104,7 +104,7 @@ impl Relay {
             }
         }
         // Here and not before it: nothing polls again while it is full and the client does not read.
-        if self.ahead_bytes >= self.ahead_bytes_max && !self.noted_full {
+        if self.is_full() && !self.noted_full {
             self.noted_full = true;
             connection.worker.metrics.limit_hit(Limit::ResponseBuffer);
         }
@@ -145,6 +145,11 @@ impl Relay {
         if let Some(source) = self.source.take() {
             source.release(connection, clock::now());
         }
+    }
+
+    /// Whether as much was read ahead as may be.
+    fn is_full(&self) -> bool {
+        self.ahead_bytes + self.ahead.len() * FRAME_BYTES >= self.ahead_bytes_max
     }
 
     fn push_ahead(&mut self, frame: Frame<Bytes>) {

@@ -29,6 +29,10 @@ pub(crate) enum RequestBody {
     Gone,
 }
 
+/// What a frame takes besides its bytes: a handle, and its share of the buffer that it keeps from being freed. A limit that
+/// counts only bytes is no limit for chunks of one byte.
+pub(crate) const FRAME_BYTES: usize = 64;
+
 /// Frames that were read ahead. Handing them out shares the bytes, so that they can be handed out again.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Frames {
@@ -56,6 +60,11 @@ impl Frames {
 
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// What they take.
+    pub(crate) fn footprint(&self) -> u64 {
+        self.bytes + (self.data.len() * FRAME_BYTES) as u64
     }
 
     fn next(&mut self) -> Option<Frame<Bytes>> {

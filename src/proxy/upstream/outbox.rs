@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::TRAILER;
 use http::{HeaderMap, HeaderName, Request};
 use http_body::Frame;
@@ -22,6 +22,8 @@ use crate::proxy::request_body::RequestBody;
 const QUEUED_BYTES_MAX: usize = 64 * 1024;
 /// Pieces of one write.
 const SLICES_MAX: usize = 16;
+/// Longer frames are not copied to go with others.
+const SMALL_BYTES: usize = 1_024;
 /// The memory of a longer head is not kept for the next one.
 const HEAD_BYTES_KEPT: usize = 8 * 1024;
 
@@ -32,6 +34,9 @@ pub(super) struct Outbox {
     head_written: usize,
     queue: VecDeque<Bytes>,
     queued_bytes: usize,
+    /// Small frames that go as one, and as one chunk: each alone would cost a piece of a write. Empty but while frames are
+    /// gathered.
+    small: BytesMut,
     coding: Coding,
     has_all: bool,
 }
@@ -86,6 +91,7 @@ impl Outbox {
         if self.head.capacity() > HEAD_BYTES_KEPT {
             self.head = Vec::new();
         }
+        self.small = BytesMut::new();
     }
 
     /// Writes what `body` has and the socket takes. Ready when all is written.
@@ -110,14 +116,18 @@ impl Outbox {
 
     /// Queues what the body has at once. Ready if there is no more, or no room for more.
     fn gather(&mut self, body: &mut RequestBody, cx: &mut Context<'_>) -> Result<Poll<()>, Unsent> {
-        while !self.has_all && self.queued_bytes < QUEUED_BYTES_MAX {
+        while !self.has_all && self.queued_bytes + self.small.len() < QUEUED_BYTES_MAX {
             match body.poll_next(cx) {
-                Poll::Pending => return Ok(Poll::Pending),
+                Poll::Pending => {
+                    self.queue_small();
+                    return Ok(Poll::Pending);
+                }
                 Poll::Ready(Some(Ok(frame))) => self.queue_frame(frame)?,
                 Poll::Ready(Some(Err(error))) => return Err(Unsent::Body(error)),
                 Poll::Ready(None) => self.finish(&HeaderMap::new())?,
             }
         }
+        self.queue_small();
         Ok(Poll::Ready(()))
     }
 
@@ -131,21 +141,38 @@ impl Outbox {
         }
         match &mut self.coding {
             Coding::Nothing => return Err(misframed()),
-            Coding::Length(left) => {
-                *left = left.checked_sub(data.len() as u64).ok_or_else(misframed)?;
-                self.push(data);
-            }
-            Coding::Chunked(_) => {
-                self.push(chunked::size_line(data.len()));
-                self.push(data);
-                self.push(chunked::DATA_END);
-            }
+            Coding::Length(left) => *left = left.checked_sub(data.len() as u64).ok_or_else(misframed)?,
+            Coding::Chunked(_) => {}
         }
+        if data.len() <= SMALL_BYTES {
+            self.small.extend_from_slice(&data);
+            return Ok(());
+        }
+        self.queue_small();
+        self.queue_data(data);
         Ok(())
+    }
+
+    fn queue_small(&mut self) {
+        if !self.small.is_empty() {
+            let small = self.small.split().freeze();
+            self.queue_data(small);
+        }
+    }
+
+    fn queue_data(&mut self, data: Bytes) {
+        if matches!(self.coding, Coding::Chunked(_)) {
+            self.push(chunked::size_line(data.len()));
+            self.push(data);
+            self.push(chunked::DATA_END);
+        } else {
+            self.push(data);
+        }
     }
 
     /// The body has ended.
     fn finish(&mut self, trailers: &HeaderMap) -> Result<(), Unsent> {
+        self.queue_small();
         match &self.coding {
             Coding::Nothing | Coding::Length(0) => {}
             Coding::Length(_) => return Err(misframed()),

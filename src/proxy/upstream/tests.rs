@@ -247,7 +247,20 @@ async fn trailers_go_up_if_they_are_announced() {
     chunked.headers_mut().insert("transfer-encoding", "chunked".parse().unwrap());
     chunked.headers_mut().insert("trailer", "X, z".parse().unwrap());
     let text = written(chunked).await;
-    assert!(text.ends_with("\r\n\r\n4\r\n0123\r\n1\r\n4\r\n0\r\nx: 1\r\n\r\n"), "{text}");
+    assert!(text.ends_with("\r\n\r\n5\r\n01234\r\n0\r\nx: 1\r\n\r\n"), "{text}");
+}
+
+#[tokio::test]
+async fn small_frames_go_as_one_chunk_and_large_ones_as_they_are() {
+    const LARGE: &str = match std::str::from_utf8(&[b'x'; 2_000]) {
+        Ok(text) => text,
+        Err(_) => unreachable!(),
+    };
+    let mut chunked = request(Method::POST, Some(frames(&["a", "b", LARGE, "c", "d"], &[])));
+    chunked.headers_mut().insert("transfer-encoding", "chunked".parse().unwrap());
+    let text = written(chunked).await;
+    let body = format!("2\r\nab\r\n7d0\r\n{LARGE}\r\n2\r\ncd\r\n0\r\n\r\n");
+    assert!(text.ends_with(&body), "{text}");
 }
 
 #[tokio::test]
