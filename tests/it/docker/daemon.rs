@@ -62,7 +62,7 @@ async fn forward(listener: UnixListener, engine: PathBuf) {
 async fn an_engine_that_goes_away_takes_no_backend_with_it() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
     let _turn = whole_machine().await;
-    let fleet = docker.start_many(2).await;
+    let fleet = docker.start_lingering(2).await;
     let mut wire = Wire::new(&docker.engine.socket);
     let source =
         docker.docker_yaml().replace("port:", &format!("endpoint: \"unix://{}\", port:", wire.socket().display()));

@@ -119,7 +119,7 @@ async fn a_rolling_redeploy_of_an_app_that_ends_at_once_costs_no_get() {
 async fn a_restarted_container_is_used_again_at_its_new_port() {
     let Some(docker) = require("docker", Docker::find().await) else { return };
     let _turn = whole_machine().await;
-    let fleet = docker.start_many(2).await;
+    let fleet = docker.start_lingering(2).await;
     let yaml = format!("access_log: off\nservices: {{ web: {{ {}, health: /healthz }} }}", docker.docker_yaml());
     let portway = Portway::start(&yaml).await;
     wait_backends(&portway, "web", 2).await;

@@ -112,9 +112,19 @@ impl Docker {
 
     /// `n` containers that answer.
     pub(crate) async fn start_many(&self, n: usize) -> Vec<Container> {
+        self.start_with(n, &[]).await
+    }
+
+    /// Containers whose app goes on for half a second after SIGTERM: what is on its way to one that is stopped is served, so
+    /// that nothing at all may be lost.
+    pub(crate) async fn start_lingering(&self, n: usize) -> Vec<Container> {
+        self.start_with(n, &["LINGER=0.5"]).await
+    }
+
+    async fn start_with(&self, n: usize, environment: &[&str]) -> Vec<Container> {
         let mut containers = Vec::new();
         for _ in 0..n {
-            containers.push(self.start(Manner::One, &[]).await);
+            containers.push(self.start(Manner::One, environment).await);
         }
         for container in &containers {
             container.wait_answer().await;
