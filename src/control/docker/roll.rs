@@ -39,7 +39,7 @@ struct Entry {
     stop_signal: Option<Option<i32>>,
     /// When the process began that runs now; `None` before the first look at that one.
     started: Option<String>,
-    /// A list showed the process that runs now before an event told of its start.
+    /// A list or a look showed the process that runs now before an event told of its start.
     is_foreseen: bool,
     /// It was sent this one, and nobody knows yet whether that ends it.
     doubtful: Option<i32>,
@@ -97,6 +97,8 @@ impl Roll {
                 look = true;
             }
             What::Signalled(signal) => look = entry.signalled(*signal, now),
+            // Of the process before, if an answer has shown the next one already.
+            What::Stopped if entry.is_foreseen => {}
             What::Stopped => entry.tell_to_end(now),
             What::Paused => entry.said.state = ContainerState::Paused,
             What::Unpaused => entry.said.state = ContainerState::Running,
@@ -135,7 +137,9 @@ impl Roll {
             self.entries.insert(id.clone(), entry);
             return Effect { is_news: true, look: false };
         };
+        let had_process = matches!(entry.said.state, ContainerState::Running | ContainerState::Paused);
         entry.said = facts;
+        entry.is_foreseen |= !had_process && entry.said.state == ContainerState::Running;
         entry.stop_signal = Some(stop_signal);
         let is_another = entry.started.is_some() && started.is_some() && entry.started != started;
         if is_another {

@@ -120,19 +120,20 @@ async fn a_container_that_restarts_while_the_engine_is_away_is_asked_anew() {
     let n_told = async |kind: &str| portway.events().await.iter().filter(|told| *told == kind).count();
     // One restart that is heard: it was looked at since then.
     only.restart(0).await;
-    let is_back = || async { n_told("container_ready").await == 2 };
+    let is_back = || async { n_told("container_ready").await >= 2 };
     crate::support::eventually(crate::support::PATIENCE, "its next life", is_back).await;
 
     wire.cut().await;
     let is_lost = || async { n_told("engine_lost").await == 1 };
     crate::support::eventually(crate::support::PATIENCE, "the engine being missed", is_lost).await;
+    let (n_left, n_ready) = (n_told("container_left").await, n_told("container_ready").await);
     only.restart(0).await;
     only.wait_answer().await;
-    assert_eq!(n_told("container_ready").await, 2);
+    assert_eq!(n_told("container_ready").await, n_ready);
     wire.mend();
-    let is_asked = || async { n_told("container_ready").await == 3 };
+    let is_asked = || async { n_told("container_ready").await > n_ready };
     crate::support::eventually(crate::support::PATIENCE, "another look at it", is_asked).await;
-    assert_eq!(n_told("container_left").await, 2);
+    assert!(n_told("container_left").await > n_left);
     wait_backends(&portway, "web", 1).await;
     assert_eq!(portway.get("/api").await.text(), "Hello, World!");
 }
