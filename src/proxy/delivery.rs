@@ -22,6 +22,9 @@ use crate::units::Moment;
 /// Before it is tried again to open a connection for which there was no descriptor.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
 
+/// Frames of an answer that nobody gets: a backend that sends more than these at once is not worth the time of the others.
+const DISCARDED_FRAMES_MAX: usize = 16;
+
 /// What the attempts of one request have in common.
 #[derive(Clone, Copy)]
 pub(crate) struct Errand<'a> {
@@ -69,7 +72,9 @@ impl Answer {
     pub(crate) fn discard(mut self, connection: &Connection, now: Moment) {
         self.upstream.note_response(self.response.headers());
         let mut nobody = Context::from_waker(Waker::noop());
-        while let Poll::Ready(Some(Ok(_))) = self.upstream.poll_frame(&mut nobody) {}
+        for _ in 0..DISCARDED_FRAMES_MAX {
+            let Poll::Ready(Some(Ok(_))) = self.upstream.poll_frame(&mut nobody) else { break };
+        }
         if self.upstream.is_answered() {
             connection.worker.pools.give(self.upstream, now);
         }
