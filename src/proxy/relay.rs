@@ -66,6 +66,9 @@ impl Relay {
 
     /// How many bytes are left, if the backend said so.
     pub(crate) fn length(&self) -> Option<u64> {
+        if !self.ahead.iter().all(Frame::is_data) {
+            return None; // a length would leave no room for trailers
+        }
         // What was read ahead is part of it: hyper holds the length against `Content-Length` (H16).
         let to_come = self.source.as_ref().map_or(Some(0), |source| source.upstream.body_length())?;
         Some(to_come + self.ahead_bytes as u64)
@@ -187,15 +190,29 @@ impl Start {
                 source.release(connection, now);
                 Start::Whole(frame.into_data().unwrap_or_default())
             }
-            Poll::Ready(Some(Ok(frame))) => {
-                let frame = without_banned_trailers(frame, &source.cleaned);
-                let mut relay = Relay::new(source);
-                relay.push_ahead(frame);
-                Start::Open(relay)
-            }
+            Poll::Ready(Some(Ok(frame))) => Self::with(frame, source, connection),
             // An error comes once: polled again, the body would seem to have ended.
             Poll::Ready(Some(Err(error))) => Start::Broken(error, Box::new(source)),
             Poll::Ready(None) | Poll::Pending => Start::Open(Relay::new(source)),
         }
+    }
+
+    /// With what came along with `first`: if the body breaks off in there, nothing of the answer has to go down.
+    fn with(first: Frame<Bytes>, mut source: Source, connection: &Connection) -> Self {
+        let mut ahead = Vec::from([without_banned_trailers(first, &source.cleaned)]);
+        loop {
+            match source.upstream.frame_here() {
+                Ok(Some(frame)) => ahead.push(without_banned_trailers(frame, &source.cleaned)),
+                Ok(None) => break,
+                Err(error) => return Start::Broken(error, Box::new(source)),
+            }
+        }
+        let is_answered = source.upstream.is_answered();
+        let mut relay = Relay::new(source);
+        ahead.into_iter().for_each(|frame| relay.push_ahead(frame));
+        if is_answered {
+            relay.release(connection);
+        }
+        Start::Open(relay)
     }
 }

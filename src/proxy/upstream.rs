@@ -209,6 +209,11 @@ impl Upstream {
         polled.map(|frame| frame.map(|frame| frame.map_err(|broken| self.broken(broken))))
     }
 
+    /// The next frame of the answer's body, if it was read along with the one before it.
+    pub(crate) fn frame_here(&mut self) -> Result<Option<Frame<Bytes>>, ProxyError> {
+        self.inbox.frame_here().map_err(|broken| self.broken(broken))
+    }
+
     /// Whether the answer is here to its last byte.
     pub(crate) fn is_answered(&self) -> bool {
         self.inbox.is_complete()

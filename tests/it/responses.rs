@@ -59,7 +59,8 @@ async fn s03_a_content_length_beside_chunked_is_dropped_and_the_chunks_count() {
         let answer = pair.ask("GET", GET).await;
         match answer.status {
             200 => {
-                assert_eq!((answer.text().as_str(), answer.get("content-length")), ("helloworld", None), "{length}");
+                assert_eq!(answer.text(), "helloworld", "{length}");
+                assert!(matches!(answer.get("content-length"), None | Some("10")), "{length}: {answer:?}");
             }
             status => assert_eq!(status, 502),
         }
@@ -170,7 +171,7 @@ async fn c19_a_truncated_body_looks_truncated() {
     for (case, bytes) in cases {
         for end in [Act::Close, Act::Reset] {
             // The pause lets the head and the start of the body arrive before the reset does.
-            let pause = Act::Pause(Duration::from_millis(30));
+            let pause = Act::Pause(Duration::from_millis(150));
             let mut pair = scripted(vec![Act::ReadBody, Act::Send(bytes.into()), pause, end.clone()]).await;
             let answer = pair.send_to_end(GET).await;
             let text = answer.text();
@@ -205,8 +206,11 @@ async fn s06_a_broken_chunk_of_a_response_never_ends_it_cleanly() {
     for body in bodies {
         let shown = body.escape_ascii().to_string();
         let head: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nbefore\r\n";
-        let mut pair = answering([head, body].concat()).await;
-        let answer = pair.send_to_end(GET).await;
+        // The pause lets the head go down before the break comes.
+        let pause = Act::Pause(Duration::from_millis(30));
+        let acts = vec![Act::ReadBody, Act::Send(head.into()), pause, Act::Send(body.into()), Act::Close];
+        let mut pair = scripted(acts).await;
+        let answer = pair.send_to_end("GET /case HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
         assert!(!answer.raw.ends_with(b"\r\n0\r\n\r\n"), "{shown}: {}", answer.text());
         assert_victim_is_well(&shown, &mut pair).await;
     }
@@ -214,14 +218,29 @@ async fn s06_a_broken_chunk_of_a_response_never_ends_it_cleanly() {
 
 /// The same where the break comes in one piece with the head: nothing went down yet, so the client can be told.
 #[tokio::test]
-async fn s06_a_response_whose_first_chunk_is_broken_is_502() {
+async fn s06_a_response_that_is_broken_in_what_came_with_its_head_is_502() {
     for body in ["0x5\r\nhello\r\n0\r\n\r\n", "xyz\r\n", "-1\r\nhello\r\n0\r\n\r\n", "\r\nhello\r\n0\r\n\r\n"] {
-        let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
-        let mut pair = answering(bytes).await;
-        let answer = pair.send(GET, Duration::from_millis(300)).await;
-        assert!(!answer.raw.ends_with(b"\r\n0\r\n\r\n"), "{body:?}: {}", answer.text());
-        assert!(matches!(answer.status(), 0 | 502), "{body:?}: {}", answer.text());
-        assert_victim_is_well(body, &mut pair).await;
+        for sound in ["", "6\r\nbefore\r\n", "1\r\na\r\n1\r\nb\r\n"] {
+            let bytes = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{sound}{body}");
+            assert_502(&bytes, &mut answering(bytes.as_bytes()).await).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn many_chunks_that_come_with_the_head_arrive_with_their_trailers_and_leave_the_connection() {
+    for (n, trailers) in [(2, ""), (900, ""), (2, "x-sum: 1\r\n")] {
+        let chunks = "1\r\na\r\n".repeat(n);
+        let head = "HTTP/1.1 200 OK\r\nTrailer: x-sum\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let pair = answering_open(format!("{head}{chunks}0\r\n{trailers}\r\n")).await;
+        let request = "GET /case HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: te\r\n\r\n";
+        for _ in 0..2 {
+            let answer = pair.ask("GET", request).await;
+            assert_eq!((answer.status, answer.text()), (200, "a".repeat(n)));
+            assert_eq!(answer.body.trailers.is_empty(), trailers.is_empty(), "{answer:?}");
+        }
+        let requests = pair.origin.requests();
+        assert_eq!(requests[0].connection, requests[1].connection, "{n} chunks {trailers:?}");
     }
 }
 

@@ -216,7 +216,7 @@ impl Decode for Redirect {
 impl Decode for Backend {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
         if let Value::Scalar(_) = &node.value {
-            return Some(Backend { address: Some(Decode::decode(node, decoder)?), weight: None, zone: None });
+            return Some(Backend { address: Decode::decode(node, decoder), weight: None, zone: None });
         }
         decoder.mapping(node, "an address such as 127.0.0.1:5000, or { address, weight, zone }", |keys| Backend {
             address: keys.required("address"),

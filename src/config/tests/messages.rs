@@ -68,7 +68,7 @@ portway.yaml: 3 errors, 0 warnings";
 }
 
 /// The keys of a service, and what is said about them. Its first line is line 3, its first column 5.
-const SERVICE_CASES: [(&str, &str); 61] = [
+const SERVICE_CASES: [(&str, &str); 62] = [
     ("timeout: 2", "3:14 \"2\" needs a unit, e.g. 2s (units are ms, s, m, h and d)"),
     (
         "timeout: 0s",
@@ -224,6 +224,7 @@ const SERVICE_CASES: [(&str, &str); 61] = [
         "headers: { request: { set: { content-length: 1 } } }",
         "3:34 `content-length` belongs to the connection, not to the message (remove it: Portway writes it anew on either side)",
     ),
+    ("backends: [\"127.0.0.1:${NOPE}\"]", "3:16 the variable `NOPE` is not set (set it, or write ${NOPE:-default})"),
     ("timeout: ${NOPE}", "3:14 the variable `NOPE` is not set (set it, or write ${NOPE:-default})"),
     ("timeout: ${PORT}", "3:14 \"${PORT}\" needs a unit, e.g. 2s (units are ms, s, m, h and d)"),
 ];

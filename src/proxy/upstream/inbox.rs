@@ -196,8 +196,8 @@ impl Inbox {
         }
     }
 
-    /// The next frame out of what was read.
-    fn frame_here(&mut self) -> Result<Option<Frame<Bytes>>, Broken> {
+    /// The next frame of the body out of what was read already.
+    pub(super) fn frame_here(&mut self) -> Result<Option<Frame<Bytes>>, Broken> {
         if self.buf.is_empty() {
             return Ok(None);
         }
