@@ -4,9 +4,10 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{Timespec, epoll};
 use tokio::time::Instant;
 
 use crate::exchange::Connection;
@@ -20,9 +21,10 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// Sends `per_second` evenly spaced requests, in turn over the workload's connections, for `duration`.
 pub(crate) fn run(workload: Workload, port: u16, per_second: f64, duration: Duration) -> io::Result<Counts> {
+    let ready = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     let mut lanes = Vec::new();
-    for _ in 0..workload.connections() {
-        lanes.push(Lane::open(port)?);
+    for idx in 0..workload.connections() {
+        lanes.push(Lane::open(port, &ready, idx)?);
     }
     let schedule = Schedule {
         begin_at: Instant::now(),
@@ -31,7 +33,9 @@ pub(crate) fn run(workload: Workload, port: u16, per_second: f64, duration: Dura
     };
     let request = workload.request(&format!("127.0.0.1:{port}"));
     let mut generator = Generator {
+        events: Vec::with_capacity(lanes.len()),
         lanes,
+        ready,
         request,
         expected: workload.response_bytes(),
         port,
@@ -71,15 +75,20 @@ struct Lane {
 }
 
 impl Lane {
-    fn open(port: u16) -> io::Result<Self> {
+    /// A connection that `ready` tells of by its number.
+    fn open(port: u16, ready: &OwnedFd, idx: usize) -> io::Result<Self> {
         let connection = Connection::open(port)?;
         connection.set_nonblocking()?;
+        epoll::add(ready, connection.socket(), epoll::EventData::new_u64(idx as u64), epoll::EventFlags::IN)?;
         Ok(Self { connection, due: VecDeque::new() })
     }
 }
 
 struct Generator {
     lanes: Vec<Lane>,
+    /// Watches the lanes: asking each of them would take as long as the requests themselves.
+    ready: OwnedFd,
+    events: Vec<epoll::Event>,
     request: Vec<u8>,
     expected: usize,
     port: u16,
@@ -105,9 +114,12 @@ impl Generator {
                 next += 1;
             }
             let wake_at = if next < schedule.n { schedule.due_at(next) } else { last_at };
-            for idx in self.readable(wake_at.saturating_duration_since(Instant::now()))? {
-                self.receive(idx)?;
+            self.wait(wake_at.saturating_duration_since(Instant::now()))?;
+            let mut events = std::mem::take(&mut self.events);
+            for event in events.drain(..) {
+                self.receive(event.data.u64() as usize)?;
             }
+            self.events = events;
         }
         Ok(())
     }
@@ -131,17 +143,14 @@ impl Generator {
         }
     }
 
-    /// Lanes that have something to read, waiting for one at most `patience`.
-    fn readable(&self, patience: Duration) -> io::Result<Vec<usize>> {
-        let mut fds: Vec<PollFd<'_>> =
-            self.lanes.iter().map(|lane| PollFd::new(lane.connection.socket(), PollFlags::IN)).collect();
+    /// Notes the lanes that have something to read, waiting for one at most `patience`.
+    fn wait(&mut self, patience: Duration) -> io::Result<()> {
         let timeout = Timespec::try_from(patience).map_err(io::Error::other)?;
-        match poll(&mut fds, Some(&timeout)) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
+        self.events.reserve(self.lanes.len());
+        match epoll::wait(&self.ready, rustix::buffer::spare_capacity(&mut self.events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
         }
-        Ok(fds.iter().enumerate().filter(|(_, fd)| !fd.revents().is_empty()).map(|(idx, _)| idx).collect())
     }
 
     fn receive(&mut self, idx: usize) -> io::Result<()> {
@@ -164,7 +173,7 @@ impl Generator {
         self.errors += 1;
         self.lanes[idx].due.pop_front();
         let due = std::mem::take(&mut self.lanes[idx].due);
-        self.lanes[idx] = Lane { due, ..Lane::open(self.port)? };
+        self.lanes[idx] = Lane { due, ..Lane::open(self.port, &self.ready, idx)? };
         match self.lanes[idx].due.is_empty() {
             true => Ok(()),
             false => self.lanes[idx].connection.send(&self.request),
