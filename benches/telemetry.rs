@@ -82,7 +82,7 @@ fn names(c: &mut Criterion) {
         b.iter(|| {
             let request_id = RequestId::accept_or_random(black_box(None));
             let trace = TraceContext::continue_or_begin(black_box(None), &request_id);
-            (request_id.to_header(), trace.to_header())
+            (request_id.to_header(), trace.text())
         });
     });
     c.bench_function("clock: now", |b| b.iter(clock::now));
