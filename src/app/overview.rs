@@ -18,7 +18,6 @@ use crate::app::listeners::Listeners;
 use crate::config::checked;
 use crate::control::discovery::notes::Notes;
 use crate::control::health::findings::Findings;
-use crate::control::history::Origin;
 use crate::control::outlier::sentences::Sentences;
 use crate::control::reload;
 use crate::lifecycle::clock;
@@ -145,17 +144,13 @@ impl StatusSource for Overview {
         });
         let told = self.reloads.told();
         let refused = told.refused.as_ref();
-        let active = told.history.active();
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             state,
             uptime_s: now.since(self.started).as_secs(),
             generation: snapshot.generation,
             generation_age_s: now.since(told.applied_at).as_secs(),
-            rollback_to: match active.origin {
-                Origin::File => None,
-                Origin::Rollback(to) => Some(to),
-            },
+            rollback_to: told.rolled_back_to(),
             refused_config: refused
                 .map(|refused| RefusedConfig { age_s: now.since(refused.at).as_secs(), error: refused.error.clone() }),
             needs_restart: told.needs_restart().into_iter().map(str::to_owned).collect(),

@@ -48,13 +48,26 @@ impl InstanceArgs {
 
 fn configured(path: &Path) -> Result<Admin, String> {
     let file = path.display();
-    let loaded = load::read(path, &ProcessEnvironment).map_err(|diagnostics| {
-        let first = diagnostics.list.first().map(ToString::to_string).unwrap_or_default();
-        format!(
+    let diagnostics = match load::read(path, &ProcessEnvironment) {
+        Ok(loaded) => {
+            return loaded
+                .config
+                .admin
+                .ok_or_else(|| format!("error: {file} says `admin: off`, so there is nobody to ask"));
+        }
+        Err(diagnostics) => diagnostics,
+    };
+    let first = diagnostics.list.first().map(ToString::to_string).unwrap_or_default();
+    // When the file is wrong, people need the instance that goes on with the last one that was right.
+    match load::admin(path, &ProcessEnvironment) {
+        Some(admin) => {
+            eprintln!("warning: {first}\nthe instance at {} is asked all the same", admin.address);
+            Ok(admin)
+        }
+        None => Err(format!(
             "error: {first}\nsee all of it with `portway check -c {file}`, or say where to ask with `--admin ADDRESS`"
-        )
-    })?;
-    loaded.config.admin.ok_or_else(|| format!("error: {file} says `admin: off`, so there is nobody to ask"))
+        )),
+    }
 }
 
 fn admin_address(text: &str) -> Result<ListenAddress, String> {

@@ -2,10 +2,14 @@
 //! Promises every mistake of all files at once. The one place that names the YAML crate `serde_yaml`.
 
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde::Serialize;
 
 use super::checked;
@@ -19,6 +23,10 @@ use super::scalar::Scalar;
 use super::source::{Sources, Span};
 use super::tree::{self, FILE_BYTES_MAX, Node};
 use super::validate;
+
+/// A pipe such as `<(generate)` is given this much time for its next bytes, so many times in all.
+const PIPE_WAIT: Duration = Duration::from_millis(20);
+const PIPE_WAITS_MAX: u32 = 250;
 
 /// A configuration that may run.
 #[derive(Clone, Debug)]
@@ -55,6 +63,32 @@ pub fn read_all(path: &Path, environment: &dyn Environment) -> Outcome {
     let main = Named { path: path.to_owned(), shown: path.display().to_string(), at: Span::NONE };
     let tree = reading.file(&main);
     reading.finish(tree, path)
+}
+
+/// Where a file says that its instance is asked, however wrong the rest of it is: `None` if that cannot be told, or if nobody
+/// can be asked.
+pub fn admin(path: &Path, environment: &dyn Environment) -> Option<checked::Admin> {
+    let text = String::from_utf8(read_at_most(path, FILE_BYTES_MAX).ok()?).ok()?;
+    let is_flow = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with('#'))?.starts_with('{');
+    if is_flow {
+        return None;
+    }
+    let part = top_level(&text, "admin:");
+    if part.is_empty() {
+        return validate::admin(None);
+    }
+    let mut reading = Reading::new(environment, &path.display().to_string());
+    let tree_idx = reading.text(&path.display().to_string(), part)?;
+    let raw = reading.decode::<raw::Config>(tree_idx)?;
+    raw.admin.as_ref().and_then(|admin| validate::admin(Some(admin)))
+}
+
+/// The lines of a key at the top level of a block mapping; none if it is not there.
+fn top_level(text: &str, key: &str) -> String {
+    let mut lines = text.lines().skip_while(|line| !line.starts_with(key));
+    let first = lines.next().into_iter();
+    let below = lines.take_while(|line| line.is_empty() || line.starts_with([' ', '\t', '#']));
+    first.chain(below).map(|line| format!("{line}\n")).collect()
 }
 
 /// Reads a text as if it stood in a file of that name; `include` is relative to it.
@@ -272,11 +306,27 @@ fn reason(error: &io::Error) -> String {
     text.split_once(" (os error").map_or(text.as_str(), |(reason, _)| reason).to_lowercase()
 }
 
-/// Never more than a little above the limit: the "file" may be an endless device.
+/// Never more than a little above the limit, and never for long: the "file" may be an endless device, or a pipe into which
+/// nobody writes.
 pub(super) fn read_at_most(path: &Path, n_bytes: usize) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).custom_flags(OFlags::NONBLOCK.bits() as i32).open(path)?;
     let mut bytes = Vec::new();
-    File::open(path)?.take(n_bytes as u64).read_to_end(&mut bytes)?;
-    Ok(bytes)
+    let mut n_waits = 0;
+    loop {
+        let left = n_bytes - bytes.len();
+        match file.by_ref().take(left as u64).read_to_end(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && n_waits < PIPE_WAITS_MAX => {
+                n_waits += 1;
+                thread::sleep(PIPE_WAIT);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let waited = PIPE_WAIT * PIPE_WAITS_MAX;
+                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("nothing came out of it for {waited:?}")));
+            }
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -303,6 +353,25 @@ mod tests {
             },
             _ => false,
         }
+    }
+
+    #[test]
+    fn where_to_ask_is_known_of_a_file_that_is_wrong_elsewhere() {
+        let file = std::env::temp_dir().join(format!("portway-admin-{}.yaml", std::process::id()));
+        for (text, address) in [
+            ("services: { web: { tiemout: 1s } }\n", Some("127.0.0.1:9900")),
+            ("# front\nadmin: \"127.0.0.1:7\"\nservices: [\n", Some("127.0.0.1:7")),
+            ("services:\n  a: b: c\nadmin:\n  address: 127.0.0.1:8\n\n  token: abc\nlisten: :x\n", Some("127.0.0.1:8")),
+            ("admin: off\nservices: 1\n", None),
+            ("admin: nonsense\nservices: 1\n", None),
+            ("{ admin: \"127.0.0.1:7\", services: [ }\n", None),
+            ("", None),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            let admin = admin(&file, &crate::config::expand::ProcessEnvironment);
+            assert_eq!(admin.map(|admin| admin.address.to_string()).as_deref(), address, "{text}");
+        }
+        std::fs::remove_file(file).unwrap();
     }
 
     #[test]

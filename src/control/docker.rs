@@ -27,11 +27,14 @@ pub mod watch;
 use std::env;
 use std::path::Path;
 
+use crate::control::watch::mount;
+
 /// Overrides [`project`].
 const PROJECT: &str = "PORTWAY_PROJECT";
 
 /// Whose containers ours are, the value of [`facts::LABEL_PROJECT`]: the same over restarts of one installation, another
-/// for another one on the same engine. `PORTWAY_PROJECT` says it, else it follows from where the configuration stands.
+/// for another one on the same engine. `PORTWAY_PROJECT` says it, else it follows from where the configuration stands: of a
+/// container in which it is mounted, on the host, since in there every installation has it at the same place.
 pub fn project(file: Option<&Path>) -> String {
     match env::var(PROJECT) {
         Ok(name) if !name.trim().is_empty() => name.trim().to_owned(),
@@ -41,7 +44,7 @@ pub fn project(file: Option<&Path>) -> String {
 
 fn project_of(file: Option<&Path>) -> String {
     let Some(file) = file else { return "portway".to_owned() };
-    let path = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+    let path = mount::source(file);
     // FNV-1a: the standard library's hash may be another one in its next version, and every container would be orphaned.
     let add = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3);
     let hash = path.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325, add);

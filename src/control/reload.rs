@@ -131,6 +131,8 @@ pub struct Told {
     pub applied_at: Moment,
     /// What the process was started with.
     pub started_with: Arc<Config>,
+    /// What the file said when it was last right.
+    pub in_file: Arc<Config>,
     /// The last refusal since something was last applied or found unchanged.
     pub refused: Option<Refused>,
 }
@@ -150,6 +152,15 @@ impl Told {
     /// Keys of the active configuration that take effect at the next start only.
     pub fn needs_restart(&self) -> Vec<&'static str> {
         crate::config::diff::needing_restart(&self.started_with, &self.history.active().config)
+    }
+
+    /// The generation that was returned to, if the file says something else.
+    pub fn rolled_back_to(&self) -> Option<u64> {
+        let active = self.history.active();
+        match active.origin {
+            Origin::Rollback(to) if !Diff::between(&self.in_file, &active.config).is_empty() => Some(to),
+            Origin::Rollback(_) | Origin::File => None,
+        }
     }
 }
 
@@ -209,7 +220,13 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         let (config, generation) = (snapshot.config.clone(), snapshot.generation);
         let (at_unix, text) = (clock::unix_now(), Arc::new(Text::written(yaml)));
         let first = Applied { generation, at_unix, origin: Origin::File, config: config.clone(), text };
-        let told = Told { history: History::new(first), applied_at: clock::now(), started_with: config, refused: None };
+        let told = Told {
+            history: History::new(first),
+            applied_at: clock::now(),
+            in_file: config.clone(),
+            started_with: config,
+            refused: None,
+        };
         let (sender, asks) = mpsc::channel(ASKS_MAX);
         let handle = Handle { asks: sender, told: Arc::new(Mutex::new(told)) };
         apply::watch_queues(&snapshot, None, &parts.metrics);
@@ -271,7 +288,8 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         match result {
             Err(diagnostics) => self.refuse(Refusal::Invalid(Arc::new(diagnostics))),
             Ok(Loaded { config, raw, warnings, .. }) => {
-                let (config, text, warnings) = (config.into(), Text::of(raw).into(), warnings.into());
+                let (config, text, warnings) = (Arc::new(config), Text::of(raw).into(), warnings.into());
+                self.handle.told().in_file = config.clone();
                 self.apply(apply::Candidate { config, text, warnings, origin: Origin::File, began }).await
             }
         }

@@ -58,8 +58,13 @@ impl Reason {
     }
 }
 
-/// Reasons that a service without any other backend overrides: they may be wrong, and an attempt costs less than a 503.
-const DOUBTFUL: u32 = Reason::Unhealthy.bit() | Reason::Ejected.bit() | Reason::Probation.bit() | Reason::OnTrial.bit();
+/// Reasons that a service without any other backend overrides: they may be wrong or out of date, and an attempt costs less
+/// than a 503. Who said that it leaves may be back already, and has not processed what it refuses.
+const DOUBTFUL: u32 = Reason::Unhealthy.bit()
+    | Reason::Ejected.bit()
+    | Reason::Probation.bit()
+    | Reason::Leaving.bit()
+    | Reason::OnTrial.bit();
 const WHOLE: u32 = balance::WHOLE_SHARE;
 
 /// The reasons that hold for one backend.
@@ -166,6 +171,9 @@ mod tests {
         assert!(standing.add(Reason::Unhealthy));
         assert!(!standing.add(Reason::Unhealthy));
         assert_eq!(standing.admits(), Admits::IfNoOther);
+        standing.add(Reason::Leaving);
+        assert_eq!(standing.admits(), Admits::IfNoOther);
+        standing.remove(Reason::Leaving);
         standing.add(Reason::Drained);
         assert_eq!(standing.admits(), Admits::None);
         standing.remove(Reason::Drained);

@@ -315,13 +315,18 @@ async fn a_backend_that_is_not_there_is_answered_with_those_that_are() {
     assert_eq!(portway.get("/").await.status, 200);
 }
 
-/// Answers once with `503` and the two fields that mean "not processed, I am going", then `200`.
+/// Answers its first request with `503` and the two fields that mean "not processed, I am going", the others with `200`.
 async fn leaver() -> Origin {
+    leaver_at(0).await
+}
+
+/// The same at its `nth` request.
+async fn leaver_at(nth: u16) -> Origin {
     let asked = AtomicU16::new(0);
     Origin::start(move |request| {
-        let is_first = request.target() != "/healthz" && asked.fetch_add(1, SeqCst) == 0;
+        let is_it = request.target() != "/healthz" && asked.fetch_add(1, SeqCst) == nth;
         let fields = [("Connection", "close"), ("x-portway-drain", "true")];
-        let answer = if is_first { response(503, &fields, "bye") } else { response(200, &[], "leaver") };
+        let answer = if is_it { response(503, &fields, "bye") } else { response(200, &[], "leaver") };
         vec![Act::ReadBody, Act::Send(answer)]
     })
     .await
@@ -351,12 +356,25 @@ async fn a_backend_that_says_it_leaves_is_left_alone_until_its_probes_pass() {
 #[tokio::test]
 async fn the_word_of_a_backend_that_leaves_is_not_handed_on() {
     let leaver = leaver().await;
-    let portway = Portway::start(&format!("services: {{ web: {{ backends: [\"{}\"] }} }}", leaver.address)).await;
+    let portway = Portway::start(&format!("services: {{ web: {{ backends: [\"{}\"], retries: 0 }} }}", leaver.address)).await;
     let answer = portway.get("/").await;
     assert_eq!((answer.status, answer.head.get("x-portway-drain")), (503, None));
-    // Nobody probes it, so it has ten seconds of peace.
+    // Nobody probes it, so it has ten seconds of peace where there is another one.
     assert_eq!(status_of(&portway, "web", &leaver.address.to_string()).await["state"], "leaving");
-    assert_eq!(portway.get("/").await.head.get("x-portway-reason"), Some("no_healthy_backend"));
+    assert_eq!(portway.get("/").await.text(), "leaver", "there is nobody else, so it is asked");
+}
+
+/// Each leaves for a moment and is back long before its ten seconds of peace are over.
+#[tokio::test]
+async fn backends_that_leave_one_after_the_other_cost_no_request() {
+    let (one, two) = (leaver().await, leaver_at(3).await);
+    let yaml = format!("services: {{ web: {{ backends: [\"{}\", \"{}\"] }} }}", one.address, two.address);
+    let portway = Portway::start(&yaml).await;
+    for n in 0..20 {
+        let answer = portway.get("/").await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, "leaver"), "request {n}");
+    }
+    assert_eq!(events(&portway, "backend_leaving").await.len(), 2, "both have left");
 }
 
 #[tokio::test]

@@ -121,6 +121,10 @@ async fn a_bad_file_changes_nothing_and_says_where_it_is_wrong() {
     assert!(log.contains("config rejected") && log.contains("keeping=1") && log.contains('^'), "{log}");
     let (code, table, _) = run(&portway, &format!("status --admin {}", portway.admin));
     assert!(code == Some(0) && table.contains("rejected"), "{table}");
+    // The file still says where to ask: the line of its admin listener is right.
+    let (code, table, warning) = run(&portway, "status");
+    assert!(code == Some(0) && table.contains("rejected"), "{table}{warning}");
+    assert!(warning.starts_with("warning: ") && warning.contains("is asked all the same"), "{warning}");
 
     // Mended, it is as if nothing had been.
     apply(&portway, &good).await;
@@ -379,6 +383,28 @@ async fn a_rollback_returns_and_the_next_save_applies_again() {
     assert_eq!(apply(&portway, &yaml(&two)).await, 4);
     assert_eq!(portway.get("/").await.text(), "two");
     assert!(portway.status().await["rollback_to"].is_null());
+
+    for (to, notice) in [(3, Some(3)), (4, None)] {
+        let (code, _, stderr) = run(&portway, &format!("rollback {to} --admin {}", portway.admin));
+        assert_eq!(code, Some(0), "{stderr}");
+        assert_eq!(portway.status().await["rollback_to"].as_u64(), notice, "4 is what the file says");
+    }
+}
+
+/// A pipe in the file's place is refused like any other file that is wrong, and what is there after it is read.
+#[tokio::test]
+async fn a_pipe_that_nobody_fills_ends_no_reloading() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&services(&[("/", origin.address)])).await;
+    let aside = portway.directory().join("aside.yaml");
+    fs::rename(portway.file(), &aside).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, portway.file(), rustix::fs::Mode::RWXU).unwrap();
+    let (status, answer) = portway.reload().await;
+    assert_eq!((status, answer["result"].as_str()), (422, Some("invalid")), "{answer}");
+    assert_eq!(portway.get("/").await.text(), "hi");
+    fs::rename(&aside, portway.file()).unwrap();
+    let (status, answer) = portway.reload().await;
+    assert_eq!((status, answer["result"].as_str()), (200, Some("unchanged")), "{answer}");
 }
 
 #[tokio::test]
@@ -414,13 +440,13 @@ async fn reload_and_diff_say_what_changes() {
     let status = portway.status().await;
     assert_eq!((status["needs_restart"][0].as_str(), status["workers"].as_u64()), (Some("workers"), Some(2)));
 
-    fs::write(portway.file(), "services: { web: {} }\n").unwrap();
+    portway.write("services: { web: {} }\n");
     let (code, _, stderr) = run(&portway, "reload");
-    assert!(code == Some(1) && stderr.contains("portway.yaml:1:"), "{stderr}");
+    assert!(code == Some(1) && stderr.contains("portway.yaml:"), "{stderr}");
     let (code, _, stderr) = run(&portway, &format!("reload --admin {}", portway.admin));
     assert!(
         code == Some(1)
-            && stderr.contains("portway.yaml:1:")
+            && stderr.contains("portway.yaml:")
             && stderr.contains(&format!("generation {} stays", status["generation"])),
         "{stderr}"
     );

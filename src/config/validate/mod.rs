@@ -57,6 +57,13 @@ pub fn validate(raw: &raw::Config, report: &mut Report) -> Option<checked::Confi
     (!report.has_errors()).then_some(config)
 }
 
+/// The admin listener alone, if what is said of it is right; whatever else is wrong.
+pub(crate) fn admin(raw: Option<&Switch<raw::Admin>>) -> Option<checked::Admin> {
+    let mut report = Report::default();
+    let (admin, _) = listeners::admin(raw, &mut Check { report: &mut report })?;
+    (!report.has_errors()).then_some(admin)
+}
+
 fn workers(field: &Option<Scalar<kind::Workers>>, check: &mut Check<'_>) -> NonZeroUsize {
     let cores = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let cores = u32::try_from(cores.get()).unwrap_or(WORKERS_MAX).min(WORKERS_MAX);

@@ -168,11 +168,13 @@ pub(super) fn ready(counted: Counted, group: &Group, intended: Option<u32>) -> u
     if counted == Counted::Found {
         return n_members;
     }
-    if let Some(intended) = intended.filter(|intended| *intended > n_members) {
-        return intended;
-    }
     let takes_requests = |admits| matches!(admits, Admits::All | Admits::One);
-    count(set.members.iter().filter(|member| takes_requests(member.backend.standing.admits())).count())
+    let n_ready = count(set.members.iter().filter(|member| takes_requests(member.backend.standing.admits())).count());
+    match intended {
+        // One address may stand for many; if none of them takes requests, none does.
+        Some(intended) if intended > n_members && n_ready > 0 => intended,
+        _ => n_ready,
+    }
 }
 
 /// Requests that are open at one moment.

@@ -247,11 +247,12 @@ impl Tally {
     /// Whether `replica` is one too many.
     ///
     /// An old one that is ready goes when the others carry whole shares for as many as are wanted; one that is not ready
-    /// goes as soon as there is another in its place.
+    /// goes as soon as there is another in its place that has answered: just adopted, it may be ready in a moment, and the
+    /// new one never.
     fn can_spare(&self, replica: &Replica, wanted: u32) -> bool {
         match (replica.vintage, replica.is_ready()) {
             (Vintage::Old, true) => self.whole > wanted,
-            (Vintage::Old, false) => self.present > wanted,
+            (Vintage::Old, false) => self.present - self.unproven > wanted,
             (Vintage::Current, true) => self.current > wanted && self.ready > wanted,
             (Vintage::Current, false) => self.current > wanted,
         }

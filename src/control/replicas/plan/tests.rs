@@ -102,11 +102,21 @@ fn of_two_new_ones_the_one_on_its_ramp_goes_before_the_one_that_stands_for_an_ol
 }
 
 #[test]
-fn an_old_one_that_takes_no_requests_makes_room_at_once() {
+fn an_old_one_that_takes_no_requests_makes_room_as_soon_as_a_new_one_answers() {
     let replicas = [old("a", READY), old("b", Phase::Frozen)];
     assert_eq!(due(&replicas, 2), "create");
     let replicas = [old("a", READY), old("b", Phase::Frozen), current("c", STARTING)];
+    assert_eq!(due(&replicas, 2), "");
+    let replicas = [old("a", READY), old("b", Phase::Frozen), current("c", READY)];
     assert_eq!(due(&replicas, 2), "retire b: replaced, create");
+}
+
+/// After a restart with another template, what was adopted has not answered a probe of ours yet.
+#[test]
+fn what_was_just_adopted_stays_until_its_replacement_answers() {
+    assert_eq!(due(&[old("a", STARTING), current("b", Phase::Coming)], 1), "");
+    assert_eq!(due(&[old("a", STARTING), current("b", STARTING)], 1), "");
+    assert_eq!(due(&[old("a", STARTING), current("b", READY)], 1), "retire a: replaced");
 }
 
 #[test]
