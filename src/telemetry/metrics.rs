@@ -398,6 +398,22 @@ mod tests {
     }
 
     #[test]
+    fn the_readme_names_every_metric() {
+        let metrics = Metrics::new();
+        metrics.backend(&web(), "10.0.0.1:5000");
+        let page = metrics.render();
+        let readme = include_str!("../../README.md");
+        let families = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        let gauges = Gauge::ALL.iter().map(|gauge| gauge.name());
+        let mut n_named = 0;
+        for name in families.chain(gauges) {
+            assert!(readme.contains(&format!("`{name}")), "{name}");
+            n_named += 1;
+        }
+        assert!(n_named > 20, "{n_named}");
+    }
+
+    #[test]
     fn the_names_of_the_contract_are_on_the_page() {
         let metrics = Metrics::new();
         let service = metrics.service(&web());

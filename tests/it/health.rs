@@ -356,7 +356,8 @@ async fn a_backend_that_says_it_leaves_is_left_alone_until_its_probes_pass() {
 #[tokio::test]
 async fn the_word_of_a_backend_that_leaves_is_not_handed_on() {
     let leaver = leaver().await;
-    let portway = Portway::start(&format!("services: {{ web: {{ backends: [\"{}\"], retries: 0 }} }}", leaver.address)).await;
+    let portway =
+        Portway::start(&format!("services: {{ web: {{ backends: [\"{}\"], retries: 0 }} }}", leaver.address)).await;
     let answer = portway.get("/").await;
     assert_eq!((answer.status, answer.head.get("x-portway-drain")), (503, None));
     // Nobody probes it, so it has ten seconds of peace where there is another one.
