@@ -7,7 +7,7 @@ use crate::app::StartError;
 use crate::app::doors::AdminDoor;
 use crate::app::listeners::Listeners;
 use crate::config::checked::{self, Config};
-use crate::control::reload::{self, Commit, EdgeError};
+use crate::control::reload::{self, Commit, Edge, EdgeError};
 use crate::proxy::capacity::Capacity;
 use crate::telemetry::access_log::{AccessLog, Prepared};
 
@@ -21,9 +21,17 @@ pub(super) struct Edges {
 
 impl reload::Edges for Edges {
     fn prepare(&self, next: &Arc<Config>) -> Result<Commit, EdgeError> {
-        let change = self.listeners.prepare(next)?;
-        let opened = prepare_log(&self.log, next.access_log.as_ref())?;
-        let door = self.admin.prepare(next.admin.as_ref())?;
+        let change = self.listeners.prepare(next).map_err(|error| {
+            let is_it = |listener: &checked::Listener| listener.address.to_string() == error.address;
+            let idx = next.listeners.iter().position(is_it).unwrap_or(usize::MAX);
+            EdgeError { edge: Edge::Listener(idx), message: error.to_string() }
+        })?;
+        let opened = prepare_log(&self.log, next.access_log.as_ref())
+            .map_err(|error| EdgeError { edge: Edge::AccessLog, message: error.to_string() })?;
+        let door = self
+            .admin
+            .prepare(next.admin.as_ref())
+            .map_err(|error| EdgeError { edge: Edge::Admin, message: error.to_string() })?;
         let (listeners, capacity, next) = (self.listeners.clone(), self.capacity.clone(), next.clone());
         let (log, admin) = (self.log.clone(), self.admin.clone());
         Ok(Box::new(move || {

@@ -109,14 +109,14 @@ fn refused(generation: u64, refusal: &Refusal) -> ReloadAnswer {
     let message = refusal.to_string();
     let (status, result) = match refusal {
         Refusal::Invalid(_) => (422, ReloadResult::Invalid),
-        Refusal::Edge(_) => (422, ReloadResult::Refused),
+        Refusal::Edge { .. } => (422, ReloadResult::Refused),
         Refusal::NoFile => (409, ReloadResult::Refused),
         Refusal::NoGeneration { .. } => (404, ReloadResult::Refused),
         Refusal::Draining => (503, ReloadResult::Refused),
     };
     let told = nothing(status, result);
     match refusal {
-        Refusal::Invalid(diagnostics) => {
+        Refusal::Invalid(diagnostics) | Refusal::Edge { shown: Some(diagnostics), .. } => {
             let (text, diagnostics) = (drawn(diagnostics), diagnostics.to_json());
             ReloadAnswer { generation, message, text, diagnostics, ..told }
         }

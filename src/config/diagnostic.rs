@@ -87,6 +87,20 @@ impl Diagnostics {
         self.list.iter().filter(|diagnostic| diagnostic.severity == severity).count()
     }
 
+    /// An error that shows only when the configuration is put into effect, at a place of the same files.
+    pub fn one_error(&self, span: Span, path: &str, message: &str, help: &str) -> Self {
+        let error = Diagnostic {
+            severity: Severity::Error,
+            message: message.to_owned(),
+            help: help.to_owned(),
+            path: path.to_owned(),
+            place: self.sources.place(span),
+            span,
+            also: None,
+        };
+        Self { list: vec![error], sources: self.sources.clone(), file_name: self.file_name.clone() }
+    }
+
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()

@@ -25,7 +25,10 @@ use crate::telemetry::metrics::Metrics;
 use crate::units::Moment;
 
 mod apply;
+mod edge_spans;
 mod report;
+
+use edge_spans::EdgeSpans;
 
 /// Asks that wait for the task: more come only from a script that asks without listening.
 const ASKS_MAX: usize = 64;
@@ -41,8 +44,26 @@ pub trait Edges: Send + Sync {
 
 /// Makes prepared edges current.
 pub type Commit = Box<dyn FnOnce() + Send>;
-/// Why something cannot be opened: the message says what and what to do.
-pub type EdgeError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why something cannot be opened.
+#[derive(Debug)]
+pub struct EdgeError {
+    /// What names it.
+    pub edge: Edge,
+    /// Says what, and behind the first full stop what to do.
+    pub message: String,
+}
+
+/// A part of the configuration that names something to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Edge {
+    /// The listener at this place of the list.
+    Listener(usize),
+    /// The access log.
+    AccessLog,
+    /// The admin listener.
+    Admin,
+}
 
 /// What the task works with.
 pub struct Parts<S> {
@@ -108,7 +129,12 @@ pub enum Refusal {
     /// The file is wrong.
     Invalid(Arc<Diagnostics>),
     /// Something that it names cannot be opened.
-    Edge(Arc<str>),
+    Edge {
+        /// What and why.
+        message: Arc<str>,
+        /// The same at its place in the file, where there is one.
+        shown: Option<Arc<Diagnostics>>,
+    },
     /// There is no file to read again.
     NoFile,
     /// There is no such generation to return to.
@@ -288,9 +314,10 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
         match result {
             Err(diagnostics) => self.refuse(Refusal::Invalid(Arc::new(diagnostics))),
             Ok(Loaded { config, raw, warnings, .. }) => {
+                let spans = EdgeSpans::of(&raw);
                 let (config, text, warnings) = (Arc::new(config), Text::of(raw).into(), warnings.into());
                 self.handle.told().in_file = config.clone();
-                self.apply(apply::Candidate { config, text, warnings, origin: Origin::File, began }).await
+                self.apply(apply::Candidate { config, text, spans, warnings, origin: Origin::File, began }).await
             }
         }
     }
@@ -302,8 +329,8 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             let known = self.handle.told().history.entries().map(|entry| entry.generation).collect();
             return self.refuse(Refusal::NoGeneration { wanted: generation, known });
         };
-        let (origin, warnings) = (Origin::Rollback(generation), Arc::default());
-        self.apply(apply::Candidate { config, text, warnings, origin, began }).await
+        let (origin, warnings, spans) = (Origin::Rollback(generation), Arc::default(), EdgeSpans::default());
+        self.apply(apply::Candidate { config, text, spans, warnings, origin, began }).await
     }
 }
 

@@ -145,6 +145,9 @@ async fn a_port_that_is_taken_refuses_the_whole_reload() {
     let (status, answer) = portway.reload().await;
     assert_eq!((status, answer["result"].as_str()), (422, Some("refused")), "{answer}");
     assert!(answer["message"].as_str().unwrap().contains("cannot listen on"), "{answer}");
+    let (place, text) = (&answer["diagnostics"][0], answer["text"].as_str().unwrap());
+    assert_eq!((place["path"].as_str(), place["line"].as_u64()), (Some("listen"), Some(3)), "{answer}");
+    assert!(text.contains("portway.yaml:3:") && text.contains("^^^ Another process is using it"), "{text}");
     assert!(TcpStream::connect(free).await.is_err());
     assert_eq!(portway.status().await["services"].as_array().unwrap().len(), 1);
     assert_eq!(portway.get("/").await.status, 200);

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::edge_spans::EdgeSpans;
 use super::{Change, Commit, Outcome, Refusal, Reloads};
 use crate::config::checked::Config;
 use crate::config::diagnostic::Diagnostics;
@@ -25,6 +26,7 @@ const LINGER: Duration = Duration::from_secs(1);
 pub(super) struct Candidate {
     pub(super) config: Arc<Config>,
     pub(super) text: Arc<Text>,
+    pub(super) spans: EdgeSpans,
     pub(super) warnings: Arc<Diagnostics>,
     pub(super) origin: Origin,
     pub(super) began: Moment,
@@ -46,7 +48,10 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             resolve::learn_new(&candidate.config, &self.parts.registry, NAMES_PATIENCE).await;
             let commit = match self.parts.edges.prepare(&candidate.config) {
                 Ok(commit) => commit,
-                Err(error) => return self.refuse(Refusal::Edge(error.to_string().into())),
+                Err(error) => {
+                    let shown = candidate.spans.show(&error, &candidate.warnings);
+                    return self.refuse(Refusal::Edge { message: error.message.into(), shown });
+                }
             };
             let snapshot = self.build(candidate.config.clone(), before.clone()).await;
             (diff, (snapshot, commit), before)

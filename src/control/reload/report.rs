@@ -18,7 +18,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
     pub(super) fn refuse(&self, refusal: Refusal) -> Outcome {
         let generation = self.parts.store.load().generation;
         let error = refusal.to_string();
-        if let Refusal::Invalid(_) | Refusal::Edge(_) = refusal {
+        if let Refusal::Invalid(_) | Refusal::Edge { .. } = refusal {
             self.parts.metrics.config_rejected(clock::unix_now());
             let refused = Refused { at_unix: clock::unix_now(), at: clock::now(), error: error.clone() };
             self.handle.told().refused = Some(refused);
@@ -29,7 +29,7 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
             );
         }
         tracing::warn!(keeping = generation, %error, "config rejected");
-        if let Refusal::Invalid(diagnostics) = &refusal {
+        if let Refusal::Invalid(diagnostics) | Refusal::Edge { shown: Some(diagnostics), .. } = &refusal {
             draw(diagnostics);
         }
         Outcome::Refused { generation, refusal }
@@ -101,7 +101,8 @@ impl std::fmt::Display for Refusal {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Refusal::Invalid(diagnostics) => diagnostics.fmt(f),
-            Refusal::Edge(message) => f.write_str(message),
+            Refusal::Edge { shown: Some(diagnostics), .. } => diagnostics.fmt(f),
+            Refusal::Edge { message, shown: None } => f.write_str(message),
             Refusal::NoFile => f.write_str("this instance was started without a file"),
             Refusal::Draining => f.write_str("the process is draining: it takes no configuration any more"),
             Refusal::NoGeneration { wanted, known } => {
