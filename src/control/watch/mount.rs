@@ -26,7 +26,8 @@ fn source_by(mountinfo: &str, file: PathBuf) -> PathBuf {
     let around = mounts(mountinfo).filter(|mount| file.starts_with(&mount.point));
     let Some(mount) = around.max_by_key(|mount| mount.point.as_os_str().len()) else { return file };
     match file.strip_prefix(&mount.point) {
-        Ok(_) if mount.root == Path::new("/") => file,
+        // A whole file system; or this system's own root, wherever that comes from.
+        Ok(_) if mount.root == Path::new("/") || mount.point == Path::new("/") => file,
         Ok(rest) if rest.as_os_str().is_empty() => mount.root,
         Ok(rest) => mount.root.join(rest),
         Err(_) => file,
@@ -84,5 +85,7 @@ mod tests {
             assert_eq!(source_by(MOUNTINFO, here.into()), Path::new(there));
         }
         assert_eq!(source_by("", "/a".into()), Path::new("/a"));
+        let subvolume = "29 1 0:26 /@root / rw,relatime - btrfs /dev/sda2 rw,subvol=/@root";
+        assert_eq!(source_by(subvolume, "/etc/portway.yaml".into()), Path::new("/etc/portway.yaml"));
     }
 }
