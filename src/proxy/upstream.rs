@@ -8,7 +8,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +38,10 @@ use outbox::{Outbox, Unsent};
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 /// A backend that advertises its idle limit closes about then; we stop reusing this much earlier.
 const ADVERTISED_IDLE_MARGIN: Duration = Duration::from_millis(500);
+/// A deadline that is noticed this late was missed by a process that did not run (SIGSTOP, a suspended machine), not by
+/// the backend; it gets this much longer, once.
+const OVERSLEPT: Duration = Duration::from_millis(100);
+const AFTER_SLEEP: Duration = Duration::from_millis(250);
 
 /// One open connection to a backend.
 pub(crate) struct Upstream {
@@ -123,9 +127,19 @@ impl Upstream {
         self.begin(request, signature);
         let mut now = deadline.now;
         let body = request.body_mut();
-        let stopped = poll_fn(|cx| match self.poll_answer(body, cx) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
-            Poll::Pending => deadline.timer.poll_deadline(deadline.at, now.take(), cx).map(|()| None),
+        let mut at = deadline.at;
+        let stopped = poll_fn(|cx| {
+            if let Poll::Ready(answer) = self.poll_answer(body, cx) {
+                return Poll::Ready(Some(answer));
+            }
+            ready!(deadline.timer.poll_deadline(at, now.take(), cx));
+            let present = clock::now();
+            if at > deadline.at || present.since(at) < OVERSLEPT {
+                return Poll::Ready(None);
+            }
+            // It was we who slept, in mid-request: the answer may be in the next turn of the reactor.
+            at = present.after(AFTER_SLEEP);
+            deadline.timer.poll_deadline(at, Some(present), cx).map(|()| None)
         });
         match stopped.await {
             Some(Ok(response)) => {

@@ -284,6 +284,32 @@ async fn a_request_can_be_sent_again_whatever_became_of_the_first() {
     assert!(written(request).await.ends_with("\r\n\r\nabcEND"));
 }
 
+/// Polls once, as somebody whom nothing has woken.
+fn look<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Poll<T> {
+    future.poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deadline_that_we_slept_through_gets_one_moment_more() {
+    let mut request = request(Method::GET, None);
+    for (slept_secs, is_answered) in [(5, false), (9, true), (9, false)] {
+        let (mut upstream, mut theirs) = connected();
+        let mut sending = Box::pin(send(&mut upstream, &mut request));
+        assert!(look(sending.as_mut()).is_pending());
+        tokio::time::advance(Duration::from_secs(slept_secs)).await;
+        assert_eq!(look(sending.as_mut()).is_pending(), slept_secs == 9);
+        if slept_secs == 5 {
+            continue;
+        }
+        if is_answered {
+            theirs.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+        }
+        let began = clock::now();
+        assert_eq!(sending.await.is_ok(), is_answered);
+        assert!(clock::now().since(began) <= AFTER_SLEEP * 2, "once, and no longer");
+    }
+}
+
 #[tokio::test]
 async fn a_connection_with_something_left_on_it_is_not_clean() {
     for (answer, is_clean) in [
