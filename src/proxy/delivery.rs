@@ -181,8 +181,8 @@ impl Errand<'_> {
 }
 
 /// In a crowd, lets the others come this far first, so that all write at the same time. Writes that come one by one wake
-/// the process at the other end for each: with 2,000 clients that was a quarter of all CPU (`benches/peers`, 1.06 against
-/// 0.80 × HAProxy).
+/// the process at the other end for each: with 2,000 clients that was a quarter of all CPU (1.06 against 0.79 × HAProxy in
+/// interleaved rounds of `wrk`; `benches/peers` has the present figure).
 async fn keep_in_step(attempt: &Attempt) {
     if attempt.backend().in_flight() >= CROWD_MIN {
         after_the_ready().await;

@@ -1,6 +1,7 @@
 //! Where the system has mounted a file: on its own, as `docker run -v ./portway.yaml:/etc/portway/portway.yaml` does it, and
-//! what it is on the other side. A file that is a mount is one inode for ever: an editor that saves by renaming changes another file, and nobody in the container
-//! ever sees it. Promises an answer where there is no `/proc`, too: no.
+//! where it stands on the other side. A file that is a mount is one inode for ever: an editor that saves by renaming changes
+//! another file, and nobody in the container ever sees it. Where there is no `/proc`, it promises the answer for a file that
+//! is not mounted.
 
 use std::fs;
 use std::path::{Path, PathBuf};
