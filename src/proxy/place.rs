@@ -108,7 +108,7 @@ struct Hold<'a> {
 
 impl<'a> Stay<'a> {
     async fn run(&mut self, wish: &Wish<'_>, because: Unavailable) -> Result<Lease, ProxyError> {
-        let waiter = self.enter(because)?;
+        let Some(waiter) = self.enter(because)? else { return self.take_what_is_left(wish) };
         let first = self.reach_the_head(&waiter).await?;
         loop {
             if self.held.is_some() {
@@ -127,7 +127,8 @@ impl<'a> Stay<'a> {
         }
     }
 
-    fn enter(&mut self, because: Unavailable) -> Result<Waiter<'a>, ProxyError> {
+    /// Its place in the line; `None` if that is full.
+    fn enter(&mut self, because: Unavailable) -> Result<Option<Waiter<'a>>, ProxyError> {
         let scale = &self.group.scale;
         // Declared backends are there even if nothing runs, and full as soon as the first requests try them.
         let is_at_zero = || self.service.policy.hold.is_some() && scale.is_at_zero();
@@ -140,7 +141,13 @@ impl<'a> Stay<'a> {
             Some(_) => u32::MAX, // the hold has its own limit
             None => self.service.policy.queue.size.saturating_add(scale.n_held()),
         };
-        self.group.queue.enter(size).ok_or_else(|| {
+        Ok(self.group.queue.enter(size))
+    }
+
+    /// Nobody has room, and the line is full. Where most backends are thought to be ill, those left may be too few because
+    /// the checks are wrong: asking one costs less than refusing.
+    fn take_what_is_left(&self, wish: &Wish<'_>) -> Result<Lease, ProxyError> {
+        self.service.acquire_in_need(wish).ok_or_else(|| {
             self.service.metrics.queue_was_full();
             FailureKind::QueueFull.into()
         })

@@ -51,6 +51,8 @@ const HANDSHAKE: Duration = Duration::from_millis(250);
 /// Short of descriptors, a connection that rests for so long makes room for one that waits, on either side.
 const SHED_REST: Duration = Duration::from_millis(200);
 
+/// More connections than these with a buffer each, some four megabytes, are a crowd: those that rest give theirs back soon.
+const CROWD_MIN: u32 = 256;
 /// So many parked connections hold about a megabyte: below that it is not worth walking the heap.
 const PARKED_MIN: u32 = 64;
 /// Walking the heap stops the worker for a moment.
@@ -100,6 +102,8 @@ pub(crate) struct Worker {
     leaving: Arc<Leaving>,
     connections: Mutex<Connections>,
     now: AtomicU64,
+    /// Connections that held their buffers at the last sweep.
+    n_awake: AtomicU32,
     /// Connections parked since memory was last given back, and when that was.
     parked: AtomicU32,
     parked_before: AtomicU32,
@@ -122,6 +126,7 @@ impl Worker {
             leaving: shared.leaving.clone(),
             connections: Mutex::default(),
             now: AtomicU64::new(clock::now().0),
+            n_awake: AtomicU32::new(0),
             parked: AtomicU32::new(0),
             parked_before: AtomicU32::new(0),
             gave_back: AtomicU64::new(0),
@@ -157,13 +162,17 @@ impl Worker {
             limits: &snapshot.config.limits,
             is_draining: self.is_draining(),
             is_short: self.capacity.is_short_of_descriptors(),
+            is_crowded: self.n_awake.load(Relaxed) >= CROWD_MIN,
             overdue: self.leaving.overdue(now),
         };
+        let mut n_awake = 0;
         for connection in self.connections().open() {
+            n_awake += u32::from(!connection.is_parked());
             if let Some(order) = looks.at(connection) {
                 connection.order(order);
             }
         }
+        self.n_awake.store(n_awake, Relaxed);
         let rest_max = if looks.is_short { SHED_REST } else { Duration::MAX };
         let idle = |backend: &Backend| {
             let service = snapshot.service(&backend.service);
@@ -181,6 +190,7 @@ struct Looks<'a> {
     limits: &'a Limits,
     is_draining: bool,
     is_short: bool,
+    is_crowded: bool,
     /// Backends whose requests have had their time.
     overdue: Vec<BackendId>,
 }
@@ -193,7 +203,7 @@ impl Looks<'_> {
         if cut_at.is_some() {
             activity.note_last();
         }
-        match activity.look(self.limits, self.now) {
+        match activity.look(self.limits, self.is_crowded, self.now) {
             _ if (self.is_draining || cut_at.is_some()) && rested >= Some(DRAIN_REST) => Some(Order::Close),
             _ if self.is_short && rested >= Some(SHED_REST) => Some(Order::Close),
             _ if cut_at.is_some_and(|at| at <= self.now) || activity.is_at_any(&self.overdue) => Some(Order::Now),

@@ -291,6 +291,17 @@ impl Group {
         Err(if any { Unavailable::Full } else { Unavailable::Empty })
     }
 
+    /// The same for a request that would be refused otherwise. With fewer than half of the backends well, the checks of the
+    /// others are in doubt, too: Envoy's panic threshold, but only for what those that are well cannot take.
+    pub(super) fn enter_in_need(&self, wish: &Wish<'_>) -> Option<Place> {
+        let set = self.members.load();
+        let n_sound = set.members.iter().filter(|member| member.is_admitted(Admission::Sound)).count();
+        if n_sound * 2 >= set.members.len() {
+            return None;
+        }
+        set.enter(wish, Admission::Doubtful)
+    }
+
     /// Takes a place at a backend that waits for the one request which decides whether it is taken back: at once, because
     /// a picker that remembers how it failed would never choose it.
     #[cold]

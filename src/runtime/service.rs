@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::config::checked;
 use crate::lifecycle::clock;
 use crate::runtime::backend::Backend;
-use crate::runtime::group::{BackendSet, Group, Membership, Unavailable, Wish};
+use crate::runtime::group::{BackendSet, Group, Membership, Place, Unavailable, Wish};
 use crate::runtime::standing::Reason;
 use crate::telemetry::metrics::ServiceMetrics;
 use crate::units::{HostPort, Moment, ServiceName, Weight};
@@ -137,8 +137,17 @@ impl Service {
 
     /// Takes a place at the backend that the picker chooses.
     pub fn acquire(self: &Arc<Self>, wish: &Wish<'_>) -> Result<Lease, Unavailable> {
-        let place = self.group.enter(wish)?;
-        Ok(Lease { service: self.clone(), backend: place.backend, on_trial: place.on_trial })
+        Ok(self.lease(self.group.enter(wish)?))
+    }
+
+    /// Takes a place for a request that would be refused otherwise: where fewer than half of the backends are well, also at
+    /// one of the others.
+    pub fn acquire_in_need(self: &Arc<Self>, wish: &Wish<'_>) -> Option<Lease> {
+        Some(self.lease(self.group.enter_in_need(wish)?))
+    }
+
+    fn lease(self: &Arc<Self>, place: Place) -> Lease {
+        Lease { service: self.clone(), backend: place.backend, on_trial: place.on_trial }
     }
 }
 

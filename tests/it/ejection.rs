@@ -107,7 +107,8 @@ async fn a_backend_that_answers_500_is_ejected_and_returns_by_exactly_one_reques
     assert_eq!(get_times(&portway, 9).await, [200; 9]);
     assert_eq!(bad.origin.n_requests(), 9, "its whole share");
     portway.wait_metric("portway_backend_ejected", &[], 0.0).await;
-    assert_eq!(events(&portway).await, ["backend_ejected", "backend_on_probation", "backend_restored"]);
+    let told = || async { events(&portway).await == ["backend_ejected", "backend_on_probation", "backend_restored"] };
+    eventually(PATIENCE, "the events", told).await;
 }
 
 #[tokio::test]

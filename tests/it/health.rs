@@ -88,6 +88,11 @@ async fn events(portway: &Portway, kind: &str) -> Vec<Value> {
     events.into_iter().filter(|event| event["kind"] == kind).collect()
 }
 
+/// Waits for the `n`th event of a kind: they are written by the control thread, which the request does not wait for.
+async fn told_of(portway: &Portway, kind: &str, n: usize) {
+    eventually(SOON, kind, || async { events(portway, kind).await.len() == n }).await;
+}
+
 #[tokio::test]
 async fn a_backend_whose_health_page_fails_gets_no_requests_until_it_is_well() {
     let (one, two) = (Patient::start("one").await, Patient::start("two").await);
@@ -114,8 +119,9 @@ async fn a_backend_whose_health_page_fails_gets_no_requests_until_it_is_well() {
     two.answers(200);
     until_state(&portway, &two.address(), "ready").await;
     eventually(SOON, "a request for the second", || async { portway.get("/").await.text() == "two" }).await;
-    let (unhealthy, healthy) = (events(&portway, "backend_unhealthy").await, events(&portway, "backend_healthy").await);
-    assert_eq!((unhealthy.len(), healthy.len()), (1, 1), "each is told once");
+    told_of(&portway, "backend_healthy", 1).await;
+    let unhealthy = events(&portway, "backend_unhealthy").await;
+    assert_eq!(unhealthy.len(), 1, "it is told once");
     assert_eq!(unhealthy[0]["fields"][2][1], "GET /healthz: 500");
     assert!(portway.stderr().contains("backend unhealthy"), "{}", portway.stderr());
 }
@@ -220,6 +226,47 @@ async fn when_all_are_unhealthy_requests_are_served_all_the_same() {
     assert_eq!(portway.get("/").await.text(), "one");
 }
 
+/// Who is well is full, and so is the line: the ill are asked before somebody is refused, if they are the most.
+#[tokio::test]
+async fn when_few_are_well_and_full_the_others_are_asked_before_anybody_is_refused() {
+    let gate = Arc::new(Semaphore::new(0));
+    let well = {
+        let gate = Arc::clone(&gate);
+        Origin::start(move |request| {
+            let wait = (request.target() != "/healthz").then(|| Act::Gate(Arc::clone(&gate)));
+            [Act::ReadBody].into_iter().chain(wait).chain([Act::Send(response(200, &[], "well"))]).collect()
+        })
+        .await
+    };
+    let ill = [Patient::start("ill").await, Patient::start("ill").await];
+    ill.iter().for_each(|patient| patient.answers(500));
+    for (n_ill, third) in [(2, (200, None)), (1, (503, Some("queue_full")))] {
+        let ill: Vec<_> = ill[..n_ill].iter().map(Patient::address).collect();
+        let portway = Portway::start(&format!(
+            "services: {{ web: {{ backends: [\"{}\", \"{}\"], max_in_flight: 1, queue: {{ size: 1 }}, \
+             health: {{ path: /healthz, {QUICK} }} }} }}",
+            well.address,
+            ill.join("\", \"")
+        ))
+        .await;
+        for address in &ill {
+            until_state(&portway, address, "unhealthy").await;
+        }
+        let request = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut waiting = [portway.connect().await, portway.connect().await];
+        waiting[0].send(request).await;
+        portway.wait_metric("portway_backend_in_flight", &[("backend", &well.address.to_string())], 1.0).await;
+        waiting[1].send(request).await;
+        portway.wait_metric("portway_queue_length", &[], 1.0).await;
+        let answer = portway.get("/").await;
+        assert_eq!((answer.status, answer.get("x-portway-reason")), third, "{n_ill} are ill");
+        gate.add_permits(2);
+        for client in &mut waiting {
+            assert_eq!(client.response().await.text(), "well");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_backend_that_waits_for_its_first_probe_gets_nothing_before_it() {
     let (ready, slow) = (Patient::start("ready").await, Patient::start("slow").await);
@@ -278,7 +325,7 @@ async fn a_drained_backend_finishes_what_it_has_and_gets_nothing_new_until_it_is
         assert_eq!(client.response().await.status, 200);
     }
     until_state(&portway, &address, "drained").await;
-    assert_eq!(events(&portway, "backend_drained").await.len(), 1);
+    told_of(&portway, "backend_drained", 1).await;
 
     let (ok, text) = hands(&portway, "undrain", &address).await;
     assert!(ok && text.contains(&format!("web {address}   ready")), "{text}");
@@ -347,9 +394,8 @@ async fn a_backend_that_says_it_leaves_is_left_alone_until_its_probes_pass() {
         assert_eq!(portway.get("/").await.text(), "other");
     }
     until_state(&portway, &address, "ready").await;
-    let told = || async { events(&portway, "backend_leaving").await.len() == 1 };
-    eventually(SOON, "the event", told).await;
-    assert_eq!(events(&portway, "backend_returned").await.len(), 1);
+    told_of(&portway, "backend_leaving", 1).await;
+    told_of(&portway, "backend_returned", 1).await;
     eventually(SOON, "a request for it", || async { portway.get("/").await.text() == "leaver" }).await;
 }
 
@@ -375,7 +421,7 @@ async fn backends_that_leave_one_after_the_other_cost_no_request() {
         let answer = portway.get("/").await;
         assert_eq!((answer.status, answer.text().as_str()), (200, "leaver"), "request {n}");
     }
-    assert_eq!(events(&portway, "backend_leaving").await.len(), 2, "both have left");
+    told_of(&portway, "backend_leaving", 2).await;
 }
 
 #[tokio::test]

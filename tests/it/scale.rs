@@ -52,7 +52,8 @@ async fn a_person_pins_a_number_of_replicas_and_everybody_shows_it() {
     let (code, text) = portway(&instance, "scale web=auto");
     assert_eq!((code, text.starts_with("web: as many as the load needs, 1 to 4; ")), (0, true), "{text}");
     assert_eq!(replicas(&instance).await["pinned"], Value::Null);
-    assert_eq!(instance.events().await.iter().filter(|kind| kind.starts_with("scale_")).count(), 2);
+    let n_told = || async { instance.events().await.iter().filter(|kind| kind.starts_with("scale_")).count() };
+    eventually(PATIENCE, "the events", || async { n_told().await == 2 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
