@@ -278,7 +278,14 @@ async fn the_example_for_gunicorn_scales_from_zero_with_the_load_and_back_to_zer
 
     let load = Load { requests: usize::MAX, connections: 16, ..Load::get(portway.address, "/api") }.start();
     eventually(GUNICORN_PATIENCE, "three gunicorns", || async { gunicorns.count() == 3 }).await;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // One that was started may take seconds until it listens.
+    let n_served = async |backend: &String| {
+        let of_it = [("backend", backend.as_str()), ("outcome", "success")];
+        portway.metrics().await.sum("portway_backend_requests_total", &of_it)
+    };
+    for backend in &backends {
+        eventually(GUNICORN_PATIENCE, "a request for each", || async { n_served(backend).await > 0.0 }).await;
+    }
     let report = load.stop().await;
     assert!(report.failures.is_empty() && report.statuses.keys().eq([&200]), "{report:?}\n{}", portway.stderr());
     assert_eq!(report.by_body.len(), 3, "each of them had requests: {:?}", report.by_body);
