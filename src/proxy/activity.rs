@@ -201,8 +201,8 @@ impl Activity {
         self.order.store(order as u8, Relaxed);
     }
 
-    /// Looks at the connection, one of a crowd or not, and decides. Called by one sweep at a time.
-    pub(crate) fn look(&self, limits: &Limits, is_in_crowd: bool, now: Moment) -> Option<Order> {
+    /// Looks at the connection, one of those `awake`, and decides. Called by one sweep at a time.
+    pub(crate) fn look(&self, limits: &Limits, awake: Awake, now: Moment) -> Option<Order> {
         let bytes_in = self.bytes_in.get();
         let bytes_out = self.bytes_out.get();
         let transferred = bytes_in.wrapping_add(bytes_out).wrapping_add(self.bytes_upstream.get());
@@ -222,7 +222,7 @@ impl Activity {
             past_deadline: Some(self.deadline.load(Relaxed)).filter(|d| *d != 0).is_some_and(|d| now.0 > d),
             client_owes,
             mid_message: self.mid_message.load(Relaxed),
-            is_in_crowd,
+            awake,
             window: now.since(mark),
             progress,
             idle_limit: Some(self.idle_limit.load(Relaxed)).filter(|l| *l != 0).map(Duration::from_nanos),
@@ -247,6 +247,14 @@ pub(crate) enum Owes {
     Room,
 }
 
+/// How many connections of the worker hold their buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Awake {
+    Few,
+    /// So many that their memory counts.
+    Crowd,
+}
+
 /// One look at a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sight {
@@ -255,8 +263,7 @@ pub(crate) struct Sight {
     pub(crate) past_deadline: bool,
     pub(crate) client_owes: Owes,
     pub(crate) mid_message: bool,
-    /// Many connections of the worker hold their buffers.
-    pub(crate) is_in_crowd: bool,
+    pub(crate) awake: Awake,
     /// How long the present window of observation is.
     pub(crate) window: Duration,
     /// Bytes that moved within it, in any direction.
@@ -272,8 +279,7 @@ pub(crate) fn verdict(sight: &Sight, limits: &Limits) -> Option<Order> {
         Phase::Idle if sight.client_owes == Owes::Room => too_slow(sight, limits).then_some(Order::Stalled),
         Phase::Idle if sight.in_phase >= limits.keep_alive => Some(Order::Close),
         Phase::Idle if sight.mid_message => None,
-        Phase::Idle if sight.is_in_crowd => (sight.in_phase >= PARK_IN_CROWD_AFTER).then_some(Order::Park),
-        Phase::Idle => (sight.in_phase >= PARK_AFTER).then_some(Order::Park),
+        Phase::Idle => (sight.in_phase >= park_after(sight.awake)).then_some(Order::Park),
         Phase::Head => (sight.in_phase >= limits.header_timeout).then_some(Order::HeadTimeout),
         Phase::Request | Phase::Response if sight.past_deadline => Some(Order::Deadline),
         Phase::Request | Phase::Response if too_slow(sight, limits) => match sight.client_owes {
@@ -283,6 +289,13 @@ pub(crate) fn verdict(sight: &Sight, limits: &Limits) -> Option<Order> {
         // Before the response head, the timeouts of the attempt hold; there is nothing that could be idle.
         Phase::Request => None,
         Phase::Response | Phase::Tunnel => is_silent(sight).then_some(Order::Stalled),
+    }
+}
+
+fn park_after(awake: Awake) -> Duration {
+    match awake {
+        Awake::Few => PARK_AFTER,
+        Awake::Crowd => PARK_IN_CROWD_AFTER,
     }
 }
 
@@ -325,7 +338,7 @@ mod tests {
             past_deadline: false,
             client_owes: Owes::Nothing,
             mid_message: false,
-            is_in_crowd: false,
+            awake: Awake::Few,
             window: Duration::from_secs(seconds),
             progress: 0,
             idle_limit: Some(Duration::from_secs(300)),
@@ -342,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_crowd_is_parked_early_but_for_who_has_not_taken_its_answer() {
-        let in_crowd = |ms| Sight { is_in_crowd: true, in_phase: Duration::from_millis(ms), ..resting(0) };
+        let in_crowd = |ms| Sight { awake: Awake::Crowd, in_phase: Duration::from_millis(ms), ..resting(0) };
         assert_eq!(verdict(&in_crowd(199), &limits()), None);
         assert_eq!(verdict(&in_crowd(200), &limits()), Some(Order::Park));
         assert_eq!(verdict(&Sight { client_owes: Owes::Room, ..in_crowd(500) }, &limits()), None);
@@ -382,11 +395,11 @@ mod tests {
         activity.begin_request(secs(1));
         activity.limit_request(secs(2), Duration::from_secs(60));
         activity.enter_tunnel(secs(2));
-        assert_eq!(activity.look(&limits(), false, secs(10)), None);
+        assert_eq!(activity.look(&limits(), Awake::Few, secs(10)), None);
         activity.bytes_out.add(1);
-        assert_eq!(activity.look(&limits(), false, secs(40)), None);
-        assert_eq!(activity.look(&limits(), false, secs(99)), None);
-        assert_eq!(activity.look(&limits(), false, secs(100)), Some(Order::Stalled));
+        assert_eq!(activity.look(&limits(), Awake::Few, secs(40)), None);
+        assert_eq!(activity.look(&limits(), Awake::Few, secs(99)), None);
+        assert_eq!(activity.look(&limits(), Awake::Few, secs(100)), Some(Order::Stalled));
     }
 
     #[test]
@@ -394,8 +407,8 @@ mod tests {
         let activity = Activity::default();
         activity.begin_request(secs(1));
         activity.limit_request(secs(6), Duration::from_secs(60));
-        assert_eq!(activity.look(&limits(), false, secs(5)), None);
-        assert_eq!(activity.look(&limits(), false, secs(7)), Some(Order::Deadline));
+        assert_eq!(activity.look(&limits(), Awake::Few, secs(5)), None);
+        assert_eq!(activity.look(&limits(), Awake::Few, secs(7)), Some(Order::Deadline));
     }
 
     #[test]
@@ -406,7 +419,7 @@ mod tests {
         let mut ended_at = None;
         for second in 1..60 {
             activity.bytes_in.add(1);
-            if activity.look(&limits(), false, secs(second)) == Some(Order::BodyTimeout) {
+            if activity.look(&limits(), Awake::Few, secs(second)) == Some(Order::BodyTimeout) {
                 ended_at = Some(second);
                 break;
             }

@@ -18,7 +18,7 @@ use crate::error::FailureKind;
 use crate::lifecycle::{clock, drain, memory};
 use crate::net::listener::{BACKLOG, Bound, Listener};
 use crate::net::stream::Stream;
-use crate::proxy::activity::Order;
+use crate::proxy::activity::{Awake, Order};
 use crate::proxy::capacity::Capacity;
 use crate::proxy::connection::{self, Connection};
 use crate::proxy::handoff::{Accepted, Handoff};
@@ -162,7 +162,7 @@ impl Worker {
             limits: &snapshot.config.limits,
             is_draining: self.is_draining(),
             is_short: self.capacity.is_short_of_descriptors(),
-            is_crowded: self.n_awake.load(Relaxed) >= CROWD_MIN,
+            awake: if self.n_awake.load(Relaxed) < CROWD_MIN { Awake::Few } else { Awake::Crowd },
             overdue: self.leaving.overdue(now),
         };
         let mut n_awake = 0;
@@ -190,7 +190,7 @@ struct Looks<'a> {
     limits: &'a Limits,
     is_draining: bool,
     is_short: bool,
-    is_crowded: bool,
+    awake: Awake,
     /// Backends whose requests have had their time.
     overdue: Vec<BackendId>,
 }
@@ -203,7 +203,7 @@ impl Looks<'_> {
         if cut_at.is_some() {
             activity.note_last();
         }
-        match activity.look(self.limits, self.is_crowded, self.now) {
+        match activity.look(self.limits, self.awake, self.now) {
             _ if (self.is_draining || cut_at.is_some()) && rested >= Some(DRAIN_REST) => Some(Order::Close),
             _ if self.is_short && rested >= Some(SHED_REST) => Some(Order::Close),
             _ if cut_at.is_some_and(|at| at <= self.now) || activity.is_at_any(&self.overdue) => Some(Order::Now),
