@@ -124,6 +124,7 @@ impl App {
         if let Some(limit) = capacity::raise_descriptor_limit() {
             tracing::debug!(limit, "descriptor limit raised");
         }
+        capacity::reserve_descriptor_table(); // before the workers: alone, nobody waits for it
         let (listeners, intakes) = Listeners::new(&config, &metrics);
         let bound = listeners.prepare(&config)?;
         let admin = config.admin.as_ref().map(admin::Server::bind).transpose()?;

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
+use rustix::io::fcntl_dupfd_cloexec;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Notify;
 
@@ -87,6 +88,9 @@ impl Capacity {
     }
 }
 
+/// Room in the table for so many: half a megabyte of the kernel's memory, and more than most machines ever have open.
+const TABLE_DESCRIPTORS: u64 = 64 * 1024;
+
 /// Raises the soft limit of descriptors to the hard one. Returns what holds now.
 pub(crate) fn raise_descriptor_limit() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
@@ -95,6 +99,15 @@ pub(crate) fn raise_descriptor_limit() -> Option<u64> {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     }
+}
+
+/// Makes the kernel's table of descriptors large at once. It grows by doubling otherwise, and each time a process with threads
+/// waits for a grace period of RCU, with every request: 8 ms for the 4,096th descriptor (Linux 6.18, `strace -T`).
+pub(crate) fn reserve_descriptor_table() {
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let last = limit.saturating_sub(1).min(TABLE_DESCRIPTORS - 1);
+    // The table stays as large as the highest descriptor made it. Without it everything works, only less evenly.
+    let _ = fcntl_dupfd_cloexec(std::io::stderr(), i32::try_from(last).unwrap_or(i32::MAX));
 }
 
 #[cfg(test)]
