@@ -3,8 +3,6 @@
 //! It lives in the connection, not in the body, so that it can go on while the client does not read.
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::pin;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
@@ -22,18 +20,12 @@ use crate::proxy::upstream::Upstream;
 use crate::telemetry::metrics::Limit;
 use crate::units::Moment;
 
-/// Handed on at most before others have their turn: some 0.1 ms. Without it, an answer of megabytes goes through in one piece
-/// as far as the kernel takes it, and whoever has a small request waits for it.
-const TURN_BYTES_MAX: usize = 256 * 1024;
-
 /// The upstream half of a response.
 pub(crate) struct Relay {
     source: Option<Source>,
     ahead: VecDeque<Frame<Bytes>>,
     ahead_bytes: usize,
     ahead_bytes_max: usize,
-    /// Handed on since others had their turn.
-    turn_bytes: usize,
     failure: Option<ProxyError>,
     /// The limit was counted once for this response.
     noted_full: bool,
@@ -67,7 +59,6 @@ impl Relay {
             ahead: VecDeque::new(),
             ahead_bytes: 0,
             ahead_bytes_max,
-            turn_bytes: 0,
             failure: None,
             noted_full: false,
         }
@@ -101,19 +92,7 @@ impl Relay {
         if let Some(failure) = self.failure.take() {
             return Poll::Ready(Some(Err(failure)));
         }
-        if self.turn_bytes >= TURN_BYTES_MAX {
-            self.turn_bytes = 0;
-            // Comes back after the kernel was asked who else is ready, unlike a plain wake.
-            let _pending = pin!(tokio::task::yield_now()).poll(cx);
-            return Poll::Pending;
-        }
-        let polled = self.poll_source(connection, cx);
-        match &polled {
-            Poll::Ready(Some(Ok(frame))) => self.turn_bytes += data_len(frame),
-            Poll::Ready(_) => {}
-            Poll::Pending => self.turn_bytes = 0,
-        }
-        polled
+        self.poll_source(connection, cx)
     }
 
     /// Reads ahead while the client does not read.
