@@ -88,7 +88,7 @@ impl Capacity {
     }
 }
 
-/// Room in the table for so many: half a megabyte of the kernel's memory, and more than most machines ever have open.
+/// Room in the table for so many: half a megabyte of the kernel's memory.
 const TABLE_DESCRIPTORS: u64 = 64 * 1024;
 
 /// Raises the soft limit of descriptors to the hard one. Returns what holds now.
@@ -101,8 +101,10 @@ pub(crate) fn raise_descriptor_limit() -> Option<u64> {
     }
 }
 
-/// Makes the kernel's table of descriptors large at once. It grows by doubling otherwise, and each time a process with threads
-/// waits for a grace period of RCU, with every request: 8 ms for the 4,096th descriptor (Linux 6.18, `strace -T`).
+/// Makes the kernel's table of descriptors large at once. It grows by doubling otherwise, and each time the thread that opens
+/// one more waits for a grace period of RCU if the process has other threads (`expand_fdtable` of Linux), and its requests with
+/// it. Measured with `dup` and two sleeping threads on Linux 6.18: 6 to 20 ms at each of 256, 512 ... 8,192 descriptors, at
+/// most 0.04 ms with the table reserved.
 pub(crate) fn reserve_descriptor_table() {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let last = limit.saturating_sub(1).min(TABLE_DESCRIPTORS - 1);

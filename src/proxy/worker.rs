@@ -51,8 +51,8 @@ const HANDSHAKE: Duration = Duration::from_millis(250);
 /// Short of descriptors, a connection that rests for so long makes room for one that waits, on either side.
 const SHED_REST: Duration = Duration::from_millis(200);
 
-/// More connections than these with a buffer each, some four megabytes, are a crowd: those that rest give theirs back soon.
-const CROWD_MIN: u32 = 256;
+/// So many connections with a buffer each, some four megabytes, are a crowd: those that rest give theirs back soon.
+const AWAKE_CROWD_MIN: u32 = 256;
 /// So many parked connections hold about a megabyte: below that it is not worth walking the heap.
 const PARKED_MIN: u32 = 64;
 /// Walking the heap stops the worker for a moment.
@@ -162,7 +162,7 @@ impl Worker {
             limits: &snapshot.config.limits,
             is_draining: self.is_draining(),
             is_short: self.capacity.is_short_of_descriptors(),
-            awake: if self.n_awake.load(Relaxed) < CROWD_MIN { Awake::Few } else { Awake::Crowd },
+            awake: if self.n_awake.load(Relaxed) < AWAKE_CROWD_MIN { Awake::Few } else { Awake::Crowd },
             overdue: self.leaving.overdue(now),
         };
         let mut n_awake = 0;
