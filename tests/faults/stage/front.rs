@@ -87,13 +87,12 @@ impl Front {
 
     async fn start_portway(player: &Player, site: &Site) -> Self {
         let yaml = site.portway();
-        let portway = Portway::launch(Launch { yaml: &yaml, ..Launch::default() }).await;
+        // One core, one worker, as it is by default: two of them would wait for each other's slices of that core, of
+        // milliseconds each.
+        let whole = if player.core.is_some() { format!("workers: 1\n{yaml}") } else { yaml.clone() };
+        let portway = Portway::launch(Launch { yaml: &whole, core: player.core, ..Launch::default() }).await;
         let text = fs::read_to_string(portway.directory().join("portway.yaml")).expect("just written");
         let addresses = text.strip_suffix(yaml.as_str()).expect("the harness only puts lines before it").to_owned();
-        if let Some(core) = player.core {
-            let pinned = Command::new("taskset").args(["-a", "-c", "-p", core, &portway.pid().to_string()]).output();
-            assert!(pinned.is_ok_and(|output| output.status.success()), "taskset: apt-get install util-linux");
-        }
         let address = portway.address;
         Self { player: player.clone(), address, kind: Kind::Portway { portway: Box::new(portway), addresses } }
     }

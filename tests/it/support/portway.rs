@@ -33,6 +33,8 @@ pub(crate) struct Launch<'a> {
     pub(crate) yaml: &'a str,
     /// `RLIMIT_NOFILE` of the process, hard and soft.
     pub(crate) files_max: Option<u64>,
+    /// The core that it keeps to, from its first instruction on.
+    pub(crate) core: Option<&'a str>,
     /// Variables of its environment.
     pub(crate) env: Vec<(&'a str, &'a str)>,
     /// The name of its file, where the test's two processes are to have one in common; absolute.
@@ -66,14 +68,12 @@ impl Portway {
         let file = launch.file.map_or_else(|| scratch.0.join("portway.yaml"), Path::to_owned);
         fs::write(&file, with_addresses(launch.yaml, address, admin)).expect("the scratch directory can be written");
         let log = |name: &str| File::create(scratch.0.join(name)).expect("the scratch directory can be written");
-        let mut command = match launch.files_max {
-            None => Command::new(binary()),
-            Some(max) => {
-                let mut command = Command::new("prlimit");
-                command.arg(format!("--nofile={max}")).arg(binary());
-                command
-            }
-        };
+        let limited = launch.files_max.map(|max| format!("prlimit --nofile={max}"));
+        let pinned = launch.core.map(|core| format!("taskset -c {core}"));
+        let launchers = limited.iter().chain(&pinned).flat_map(|launcher| launcher.split(' ')).map(OsString::from);
+        let mut words = launchers.chain([binary()]);
+        let mut command = Command::new(words.next().expect("the binary, at least"));
+        command.args(words);
         command.arg("run").arg("-c").arg(&file).envs(launch.env).current_dir(&scratch.0);
         command.stdin(Stdio::null()).stdout(log("stdout")).stderr(log("stderr"));
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
