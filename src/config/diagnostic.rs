@@ -189,6 +189,11 @@ impl Report {
         !self.errors.is_empty()
     }
 
+    /// How many errors there are so far.
+    pub fn n_errors(&self) -> usize {
+        self.errors.len()
+    }
+
     fn push(&mut self, severity: Severity, span: Span, message: String, help: String) -> Recorded<'_> {
         let list = match severity {
             Severity::Error => &mut self.errors,

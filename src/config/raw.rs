@@ -200,6 +200,8 @@ pub enum RouteForm {
     Short(Scalar<kind::Route>),
     /// With keys.
     Long(Box<Route>),
+    /// With mistakes that were reported, and what could be read of it: to be checked, not to be used.
+    Broken(Box<Route>),
 }
 
 /// Which requests, and what changes on their way. All conditions must hold.

@@ -48,10 +48,16 @@ impl<T: Decode> Decode for Box<T> {
 
 impl Decode for RouteForm {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        match &node.value {
+        let n_before = decoder.report.n_errors();
+        let form = match &node.value {
             Value::Scalar(_) => Decode::decode(node, decoder).map(RouteForm::Short),
             _ => Decode::decode(node, decoder).map(Box::new).map(RouteForm::Long),
-        }
+        };
+        Some(match form {
+            Some(form) if decoder.report.n_errors() == n_before => form,
+            Some(RouteForm::Long(route)) => RouteForm::Broken(route),
+            _ => RouteForm::Broken(Box::default()),
+        })
     }
 }
 
@@ -59,7 +65,7 @@ impl Serialize for RouteForm {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             RouteForm::Short(text) => text.serialize(serializer),
-            RouteForm::Long(route) => route.serialize(serializer),
+            RouteForm::Long(route) | RouteForm::Broken(route) => route.serialize(serializer),
         }
     }
 }

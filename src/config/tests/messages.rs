@@ -345,3 +345,31 @@ fn nothing_is_an_error_that_shows_something() {
     assert!(complaints("listen: \":80\"")[0].contains("there are no services (add, for example,"));
     assert!(complaints("services:")[0].contains("there are no services"));
 }
+
+#[test]
+fn a_route_with_a_mistake_in_it_is_the_same_as_no_other_route() {
+    let text = "\
+services:
+  a:
+    route: { path: { exact: /only } }
+    backends: [127.0.0.1:1]
+  b:
+    route: { paht: /b }
+    backends: [127.0.0.1:2]
+  c:
+    route: { path: /, headers: { x-a: { regex: \"(\" } } }
+    backends: [127.0.0.1:3]
+  d:
+    route: \"${NOT_SET}\"
+    backends: [127.0.0.1:4]
+  e:
+    route: { paht: /e, methods: [\"G T\"] }
+    backends: [127.0.0.1:5]
+  web:
+    backends: [127.0.0.1:6]
+";
+    let diagnostics = load::parse(text, "portway.yaml", &environment()).expect_err("six mistakes");
+    let drawn = render::render(&diagnostics, Color::Never);
+    let places: Vec<_> = drawn.lines().filter_map(|line| line.split_once("portway.yaml:")?.1.split_once(':')).collect();
+    assert_eq!(places, [("3", "20"), ("6", "14"), ("9", "48"), ("12", "12"), ("15", "14"), ("15", "34")], "{drawn}");
+}

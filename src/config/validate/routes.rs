@@ -18,12 +18,16 @@ use crate::config::source::Span;
 /// A route with its place.
 pub(crate) type Placed = (Route, Span);
 
-/// One route as it was typed; `at` is its service, for what has no place of its own.
+/// One route as it was typed; `at` is its service, for what has no place of its own. With a mistake in it there is none: a
+/// condition would be missing, and what is left could be the same as another route.
 pub(crate) fn route(form: &RouteForm, at: Span, check: &mut Check<'_>) -> Option<Placed> {
-    match form {
+    let n_before = check.report.n_errors();
+    let placed = match form {
         RouteForm::Short(scalar) => short(scalar, check),
         RouteForm::Long(raw) => long(raw, at, check),
-    }
+        RouteForm::Broken(raw) => long(raw, at, check).and(None),
+    };
+    placed.filter(|_| check.report.n_errors() == n_before)
 }
 
 /// What a service without `route` takes: everything.

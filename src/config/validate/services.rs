@@ -32,7 +32,7 @@ fn reject_in_defaults(defaults: &raw::Service, check: &mut Check<'_>) {
     let backends = defaults.backends.as_ref().and_then(|backends| backends.first()?.address.as_ref()).map(|a| a.span());
     let route = defaults.route.as_ref().and_then(|route| match route.first()? {
         raw::RouteForm::Short(scalar) => Some(scalar.span()),
-        raw::RouteForm::Long(route) => route.path.as_ref().map(|path| path.span()),
+        raw::RouteForm::Long(route) | raw::RouteForm::Broken(route) => route.path.as_ref().map(|path| path.span()),
     });
     let docker = defaults.docker.as_ref().and_then(|docker| docker.at);
     let container = defaults.container.as_ref().and_then(|container| container.at);

@@ -18,7 +18,8 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
     pub(super) fn refuse(&self, refusal: Refusal) -> Outcome {
         let generation = self.parts.store.load().generation;
         let error = refusal.to_string();
-        if let Refusal::Invalid(_) | Refusal::Edge { .. } = refusal {
+        let is_configuration_wrong = matches!(refusal, Refusal::Invalid(_) | Refusal::Edge { .. });
+        if is_configuration_wrong {
             self.parts.metrics.config_rejected(clock::unix_now());
             let refused = Refused { at_unix: clock::unix_now(), at: clock::now(), error: error.clone() };
             self.handle.told().refused = Some(refused);
@@ -28,7 +29,8 @@ impl<S: Clone + Send + Sync + 'static> Reloads<S> {
                 &[("generation", &generation), ("error", &error)],
             );
         }
-        tracing::warn!(keeping = generation, %error, "config rejected");
+        let message = if is_configuration_wrong { "config rejected" } else { "nothing to apply" };
+        tracing::warn!(keeping = generation, %error, "{message}");
         if let Refusal::Invalid(diagnostics) | Refusal::Edge { shown: Some(diagnostics), .. } = &refusal {
             draw(diagnostics);
         }
