@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::checked::{Config, Listener, Route, Service};
 use super::quantity::spell_duration;
 
+mod below;
 mod containers;
+mod policies;
 
 /// Names that one line of a log holds; more are counted.
 const NAMES_MAX: usize = 8;
@@ -217,6 +219,15 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
     let mut parts = route_parts(&old.routes, routes);
     parts.extend(containers::source_parts(Some(&old.source), source));
     parts.extend(containers::autoscale_parts(Some(old), new));
+    parts.extend(policies::balance(&old.balance, balance));
+    parts.extend(policies::timeouts(&old.timeouts, timeouts));
+    parts.extend(policies::queue(&old.queue, queue));
+    parts.extend(policies::keepalive(&old.keepalive, keepalive));
+    parts.extend(policies::buffer(&old.buffer, buffer));
+    parts.extend(policies::health(old.health.as_ref(), health.as_ref()));
+    parts.extend(policies::ejection(old.ejection.as_ref(), ejection.as_ref()));
+    parts.extend(policies::retries(&old.retries, retries));
+    parts.extend(policies::hedge(old.hedge, *hedge));
     let mut note = |differs: bool, key: &str, what: String| {
         if differs {
             parts.push(Part::of(Kind::Changed, key, what));
@@ -225,22 +236,13 @@ fn parts(old: &Service, new: &Service) -> Vec<Part> {
     let from_to = |from: String, to: String| format!("from {from} to {to}");
     let times = |from: Duration, to: Duration| from_to(spell_duration(from), spell_duration(to));
     let cap = |cap: Option<std::num::NonZeroU32>| cap.map_or("unlimited".to_owned(), |cap| cap.to_string());
-    note(old.balance != *balance, "balance", String::new());
     note(old.timeout != *timeout, "timeout", times(old.timeout, *timeout));
-    note(old.timeouts != *timeouts, "timeouts", String::new());
     note(old.max_in_flight != *max_in_flight, "max_in_flight", from_to(cap(old.max_in_flight), cap(*max_in_flight)));
-    note(old.queue != *queue, "queue", String::new());
-    note(old.keepalive != *keepalive, "keepalive", String::new());
-    note(old.buffer != *buffer, "buffer", String::new());
     note(old.max_body != *max_body, "max_body", from_to(old.max_body.to_string(), max_body.to_string()));
     note(old.filters.cors != filters.cors, "cors", String::new());
     note(old.filters.compression != filters.compression, "compression", String::new());
     note(old.filters.headers != filters.headers, "headers", String::new());
-    note(old.health != *health, "health", String::new());
-    note(old.ejection != *ejection, "ejection", String::new());
     note(old.slow_start != *slow_start, "slow_start", times(old.slow_start, *slow_start));
-    note(old.retries != *retries, "retries", String::new());
-    note(old.hedge != *hedge, "hedge", String::new());
     note(old.drain != *drain, "drain", times(old.drain, *drain));
     parts
 }
@@ -416,6 +418,35 @@ services:
             let keys: Vec<_> = diff.services.iter().flat_map(|s| &s.parts).map(|part| part.key.as_str()).collect();
             assert_eq!(keys, [key]);
         }
+    }
+
+    #[test]
+    fn a_policy_is_named_with_what_it_was_and_is() {
+        let before = "services: { web: { backends: [\"a:1\"], health: /healthz } }";
+        let after = "services: { web: { backends: [{ address: \"a:1\", weight: 3, zone: b }], balance: { hash: { header: x-user } }, \
+                     timeouts: { connect: 7s }, queue: { size: 7 }, keepalive: { max_requests: 9 }, buffer: { request: 7KiB }, \
+                     health: { path: /ready, every: 7s, expect: [200, 300-399], headers: { x-key: secret } }, \
+                     ejection: off, retries: { attempts: 7, when: [connection, 503] }, hedge: p95 } }";
+        let lines = "\
+~ service web
+    ~ backend a:1 weight from 1 to 3
+    ~ backend a:1 zone from none to b
+    ~ balance from least_requests to hash of header x-user
+    ~ timeouts connect from 1s to 7s
+    ~ queue size from 100 to 7
+    ~ keepalive max_requests from unlimited to 9
+    ~ buffer request from 1MiB to 7KiB
+    ~ health from /healthz to /ready
+    ~ health headers
+    ~ health every from 2s to 7s
+    ~ health expect from 200-399 to 200, 300-399
+    - ejection
+    ~ retries attempts from 1 to 7
+    ~ retries when from connection to connection, 503
+    ~ hedge from off to p95
+";
+        let text = Diff::between(&config(before), &config(after)).to_string();
+        assert_eq!(text, lines);
     }
 
     /// A configuration of some services out of a few, each in one of a few states.

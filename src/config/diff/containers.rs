@@ -2,6 +2,7 @@
 //! Promises a word for everything that differs, and never a value that may be a secret: of commands, of the environment and of
 //! labels the names alone. It applies nothing.
 
+use super::below::Below;
 use super::{Kind, Part, paired, parts_of};
 use crate::config::checked::{
     AddressFrom, Autoscale, BackendAddress, ContainerSource, DockerSource, Endpoint, Hook, HookWay, Pull, Reach,
@@ -23,8 +24,21 @@ pub(super) fn source_parts(old: Option<&Source>, new: &Source) -> Vec<Part> {
     };
     let declared = old.map(Source::declared).unwrap_or_default();
     let name = |backend: &BackendAddress| backend.address.to_string();
-    parts.extend(parts_of("backend", paired(declared, new.declared(), |backend| &backend.address), name));
+    for pair in paired(declared, new.declared(), |backend| &backend.address) {
+        let moved = if let (Some(old), Some(new)) = pair { moved(old, new) } else { Vec::new() };
+        if moved.is_empty() { parts.extend(parts_of("backend", vec![pair], name)) } else { parts.extend(moved) }
+    }
     parts
+}
+
+/// What differs of a backend that stays.
+fn moved(old: &BackendAddress, new: &BackendAddress) -> Vec<Part> {
+    let BackendAddress { address, weight, zone } = new;
+    let mut below = Below::new("backend");
+    below.moved(&format!("{address} weight"), &old.weight, weight, |weight| weight.get().to_string());
+    let spell = |zone: &Option<String>| zone.clone().unwrap_or_else(|| "none".to_owned());
+    below.moved(&format!("{address} zone"), &old.zone, zone, spell);
+    below.parts
 }
 
 /// The key of the language.
@@ -51,43 +65,7 @@ fn full(source: &Source) -> String {
     if gist.is_empty() { word(source).to_owned() } else { format!("{} ({gist})", word(source)) }
 }
 
-/// Collects what changed below one key.
-struct Below {
-    key: &'static str,
-    parts: Vec<Part>,
-}
-
 impl Below {
-    fn new(key: &'static str) -> Self {
-        Self { key, parts: Vec::new() }
-    }
-
-    /// `container image from a:1 to a:2`.
-    fn moved<T: PartialEq>(&mut self, name: &str, old: &T, new: &T, spell: impl Fn(&T) -> String) {
-        if old != new {
-            let what = format!("{name} from {} to {}", spell(old), spell(new));
-            self.parts.push(Part::of(Kind::Changed, self.key, what));
-        }
-    }
-
-    /// `container command`: what it was and is stays unsaid.
-    fn named<T: PartialEq>(&mut self, name: &str, old: &T, new: &T) {
-        if old != new {
-            self.parts.push(Part::of(Kind::Changed, self.key, name));
-        }
-    }
-
-    /// `container environment LOG_LEVEL` for each that was added, removed or changed.
-    fn each<T: PartialEq>(&mut self, name: &str, old: &[T], new: &[T], spell: impl Fn(&T) -> String) {
-        let parts = parts_of(self.key, paired(old, new, &spell), |item| format!("{name} {}", spell(item)));
-        let n_parts = parts.len();
-        self.parts.extend(parts);
-        // The same in another order, where order means something.
-        if n_parts == 0 && old != new {
-            self.parts.push(Part::of(Kind::Changed, self.key, format!("{name} in another order")));
-        }
-    }
-
     fn reach(&mut self, old: &Reach, new: &Reach) {
         self.moved("address", &old.address, &new.address, |address| {
             let word = match address {
