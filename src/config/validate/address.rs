@@ -146,7 +146,8 @@ fn split_port(text: &str) -> Split<'_> {
 fn with_port(scalar: &Scalar<kind::Address>, port: &str) -> String {
     let text = scalar.shown();
     // `::1:5000` is an IPv6 address as well, but hardly the one that was meant.
-    if let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| port.len() >= 4 && is_number(port))
+    let is_port = |port: &str| is_number(port) && (port.len() >= 4 || matches!(port, "80" | "443"));
+    if let Some((host, port)) = text.rsplit_once(':').filter(|(_, port)| is_port(port))
         && host.parse::<Ipv6Addr>().is_ok()
     {
         return format!("[{host}]:{port}");
@@ -257,6 +258,7 @@ mod tests {
                 "\"http://web:80/v1\" has a scheme (write the address alone: web:80, and the path under `route`)",
             ),
             ("::1:5000", "\"::1:5000\" has no port (write it as [::1]:5000)"),
+            ("::1:80", "\"::1:80\" has no port (write it as [::1]:80)"),
             (
                 "-10.0.0.1:80",
                 "\"-10.0.0.1:80\" begins with `-` (a list has one item a line, with a space after each `-`)",
