@@ -6,8 +6,8 @@ use std::fs::Permissions;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::PathBuf;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use super::Resources;
 use super::api::{self, Answer, Problem};
 use super::guard::Guard;
 use crate::config::checked::{Admin, ListenAddress};
+use crate::lifecycle::socket_file::{self, SocketFile};
 use crate::telemetry::metrics::Limit;
 
 /// Open admin connections: a few dashboards, probes and a scraper.
@@ -96,17 +97,7 @@ enum Port {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix(UnixListener, UnlinkOnDrop),
-}
-
-#[derive(Debug)]
-struct UnlinkOnDrop(PathBuf);
-
-impl Drop for UnlinkOnDrop {
-    fn drop(&mut self) {
-        // A file that is gone already is what we want.
-        let _ = std::fs::remove_file(&self.0);
-    }
+    Unix(UnixListener, SocketFile),
 }
 
 impl Server {
@@ -124,7 +115,7 @@ impl Server {
         let socket = match &config.address {
             ListenAddress::Tcp(address) => bind_tcp(*address, port),
             ListenAddress::AnyTcp(number) => bind_any(*number, port),
-            ListenAddress::Unix(path) => bind_unix(path.clone()),
+            ListenAddress::Unix(path) => bind_unix(path),
             ListenAddress::Fd(_) => {
                 let message = "an inherited descriptor cannot be the admin listener; use host:port or unix:PATH";
                 Err(io::Error::new(io::ErrorKind::Unsupported, message))
@@ -140,7 +131,7 @@ impl Server {
             Socket::Tcp(listener) => {
                 ListenAddress::Tcp(listener.local_addr().expect("a bound socket has a local address"))
             }
-            Socket::Unix(_, path) => ListenAddress::Unix(path.0.clone()),
+            Socket::Unix(_, file) => ListenAddress::Unix(file.path().to_owned()),
         }
     }
 
@@ -238,24 +229,19 @@ fn bind_any(number: u16, port: Port) -> io::Result<Socket> {
     }
 }
 
-fn bind_unix(path: PathBuf) -> io::Result<Socket> {
-    let listener = match UnixListener::bind(&path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(&path) => {
-            std::fs::remove_file(&path)?;
-            UnixListener::bind(&path)?
+fn bind_unix(path: &Path) -> io::Result<Socket> {
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            socket_file::remove_left_over(path)?;
+            UnixListener::bind(path)?
         }
         bound => bound?,
     };
-    let unlink = UnlinkOnDrop(path);
+    let file = SocketFile::at(path).ok_or(io::ErrorKind::NotFound)?;
     // Who can open the file can drain the process.
-    std::fs::set_permissions(&unlink.0, Permissions::from_mode(0o600))?;
+    std::fs::set_permissions(path, Permissions::from_mode(0o600))?;
     listener.set_nonblocking(true)?;
-    Ok(Socket::Unix(listener, unlink))
-}
-
-/// A socket file that a process left behind when it was killed: nobody listens.
-fn is_abandoned(path: &PathBuf) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    Ok(Socket::Unix(listener, file))
 }
 
 struct Connections {

@@ -9,7 +9,8 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::config::checked::{Accept, Config, ListenAddress, Listener};
 use crate::lifecycle::clock;
-use crate::net::listener::{self, BindError, Bound, Port, SocketFile};
+use crate::lifecycle::socket_file::SocketFile;
+use crate::net::listener::{self, BindError, Bound, Port};
 use crate::proxy::listening::ListenerContext;
 use crate::proxy::worker::Opened;
 use crate::telemetry::metrics::{Gauge, Metrics};
@@ -85,7 +86,7 @@ impl Listeners {
         let local = bound.first().and_then(Bound::local_addr);
         let counters = self.metrics.listener(&declared.address.to_string());
         let context = Arc::new(ListenerContext::new(declared, local, counters));
-        Ok(Next::New(Open { context, _file: SocketFile::of(&declared.address) }, bound))
+        Ok(Next::New(Open { context, _file: listener::file_of(&declared.address) }, bound))
     }
 
     /// Whether a listener of ours has the port of `address`, or had it a moment ago.

@@ -6,3 +6,4 @@ pub mod drain;
 pub mod memory;
 pub mod readiness;
 pub mod signal;
+pub mod socket_file;

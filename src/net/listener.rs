@@ -5,13 +5,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::config::checked::ListenAddress;
+use crate::lifecycle::socket_file::{self, SocketFile};
 use crate::net::inherited;
 use crate::net::stream::Stream;
 
@@ -43,6 +43,7 @@ fn cure(error: &io::Error, address: &str) -> String {
         io::ErrorKind::AddrInUse if address.starts_with("unix:") => {
             ". Another process listens on this socket; stop it or choose another path".to_owned()
         }
+        io::ErrorKind::AlreadyExists => ". It was left alone; choose another path or move it away".to_owned(),
         io::ErrorKind::AddrInUse => {
             format!(". Another process is using it; see which: ss -ltnp 'sport = :{port}'")
         }
@@ -207,46 +208,20 @@ fn bind_unix(path: &Path) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     let address = SockAddr::unix(path)?;
     if let Err(error) = socket.bind(&address) {
-        // A socket file that nobody listens on is left over from a process that died.
-        let stale = error.kind() == io::ErrorKind::AddrInUse && std::os::unix::net::UnixStream::connect(path).is_err();
-        if !stale {
+        if error.kind() != io::ErrorKind::AddrInUse {
             return Err(error);
         }
-        std::fs::remove_file(path)?;
+        socket_file::remove_left_over(path)?;
         socket.bind(&address)?;
     }
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
-/// The file of a unix socket that is bound. It goes with this value, unless somebody else's has taken its place.
-#[derive(Debug)]
-pub struct SocketFile {
-    path: PathBuf,
-    /// Device and inode.
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    /// The file of an address that was just bound; `None` if it has none.
-    pub fn of(address: &ListenAddress) -> Option<Self> {
-        let ListenAddress::Unix(path) = address else { return None };
-        Some(Self { path: path.clone(), identity: identity(path)? })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path) == Some(self.identity) {
-            // A file that is gone by now is what we want.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    let metadata = std::fs::symlink_metadata(path).ok()?;
-    Some((metadata.dev(), metadata.ino()))
+/// The file of an address that was just bound; `None` if it has none.
+pub fn file_of(address: &ListenAddress) -> Option<SocketFile> {
+    let ListenAddress::Unix(path) = address else { return None };
+    SocketFile::at(path)
 }
 
 fn take_over(number: i32, workers: usize) -> io::Result<Vec<Bound>> {
@@ -353,11 +328,11 @@ mod tests {
         let path = dir.join("socket");
         let address = ListenAddress::Unix(path.clone());
         let first = bind(&address, 1, Port::Free).unwrap();
-        let file = SocketFile::of(&address).unwrap();
+        let file = file_of(&address).unwrap();
         drop((first, file));
         assert!(!path.exists());
         let old = bind(&address, 1, Port::Free).unwrap();
-        let old_file = SocketFile::of(&address).unwrap();
+        let old_file = file_of(&address).unwrap();
         drop(old);
         let _kept_inode = std::fs::hard_link(&path, dir.join("kept"));
         let _new = bind(&address, 1, Port::Free).unwrap();
@@ -375,6 +350,22 @@ mod tests {
         let alive = bind(&address, 1, Port::Free).unwrap();
         assert!(bind(&address, 1, Port::Free).is_err());
         drop(alive);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_socket_is_left_alone() {
+        let dir = std::env::temp_dir().join(format!("portway-listener-file-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (file, link) = (dir.join("precious"), dir.join("link"));
+        std::fs::write(&file, "my data").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        for path in [&file, &link] {
+            let error = bind(&ListenAddress::Unix(path.clone()), 1, Port::Free).unwrap_err().to_string();
+            assert!(error.ends_with("not a socket. It was left alone; choose another path or move it away"), "{error}");
+            assert_eq!(std::fs::read_to_string(path).unwrap(), "my data");
+        }
+        assert!(link.is_symlink());
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }
