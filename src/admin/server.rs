@@ -157,7 +157,7 @@ impl Server {
                     connections.take(accepted.map(|(stream, _)| stream)).await;
                 }
             }
-            Socket::Unix(listener, _unlink) => {
+            Socket::Unix(listener, _file) => {
                 let listener = tokio::net::UnixListener::from_std(listener)?;
                 while let Some(accepted) = until(stopped, listener.accept()).await {
                     connections.take(accepted.map(|(stream, _)| stream)).await;

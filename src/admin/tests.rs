@@ -530,6 +530,17 @@ async fn a_silent_connection_is_closed() {
     assert!(ended.is_ok(), "still open after 15 s");
 }
 
+#[test]
+fn what_is_no_socket_is_left_alone() {
+    let path = std::env::temp_dir().join(format!("portway-admin-file-{}", std::process::id()));
+    std::fs::write(&path, "my data").unwrap();
+    let error =
+        Server::bind(&Admin { address: ListenAddress::Unix(path.clone()), token: None }).unwrap_err().to_string();
+    assert!(error.contains("there is something else, which is not a socket"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "my data");
+    std::fs::remove_file(&path).unwrap();
+}
+
 #[tokio::test]
 async fn a_unix_socket_serves_replaces_an_abandoned_one_and_is_removed() {
     let path = std::env::temp_dir().join(format!("portway-admin-{}.sock", std::process::id()));

@@ -425,7 +425,7 @@ services:
         let before = "services: { web: { backends: [\"a:1\"], health: /healthz } }";
         let after = "services: { web: { backends: [{ address: \"a:1\", weight: 3, zone: b }], balance: { hash: { header: x-user } }, \
                      timeouts: { connect: 7s }, queue: { size: 7 }, keepalive: { max_requests: 9 }, buffer: { request: 7KiB }, \
-                     health: { path: /ready, every: 7s, expect: [200, 300-399], headers: { x-key: secret } }, \
+                     health: { path: \"/ready?key=secret\", every: 7s, expect: [200, 300-399], headers: { x-key: secret } }, \
                      ejection: off, retries: { attempts: 7, when: [connection, 503] }, hedge: p95 } }";
         let lines = "\
 ~ service web
@@ -436,7 +436,7 @@ services:
     ~ queue size from 100 to 7
     ~ keepalive max_requests from unlimited to 9
     ~ buffer request from 1MiB to 7KiB
-    ~ health from /healthz to /ready
+    ~ health from /healthz to /ready?…
     ~ health headers
     ~ health every from 2s to 7s
     ~ health expect from 200-399 to 200, 300-399

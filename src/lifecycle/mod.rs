@@ -1,4 +1,5 @@
-//! From start to end of the process: what time it is, whether it is ready, how it drains, what signals ask for.
+//! From start to end of the process: what time it is, whether it is ready, how it drains, what signals ask for, which
+//! socket files it leaves.
 //! Promises that all of it works across several current-thread runtimes. It binds nothing and ends no connection itself.
 
 pub mod clock;

@@ -25,8 +25,10 @@ pub(super) fn source_parts(old: Option<&Source>, new: &Source) -> Vec<Part> {
     let declared = old.map(Source::declared).unwrap_or_default();
     let name = |backend: &BackendAddress| backend.address.to_string();
     for pair in paired(declared, new.declared(), |backend| &backend.address) {
-        let moved = if let (Some(old), Some(new)) = pair { moved(old, new) } else { Vec::new() };
-        if moved.is_empty() { parts.extend(parts_of("backend", vec![pair], name)) } else { parts.extend(moved) }
+        parts.extend(match pair {
+            (Some(old), Some(new)) => moved(old, new),
+            pair => parts_of("backend", vec![pair], name),
+        });
     }
     parts
 }

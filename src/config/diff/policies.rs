@@ -1,5 +1,5 @@
 //! What differs between two policies of a service, each with what it was and what it is.
-//! Promises at least one word for every policy that differs. Header values are not said: they may be secrets.
+//! Promises at least one word for every policy that differs. Header values and queries of probes are not said: they may be secrets.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -64,10 +64,10 @@ pub(super) fn buffer(old: &Buffer, new: &Buffer) -> Vec<Part> {
 }
 
 pub(super) fn health(old: Option<&Health>, new: Option<&Health>) -> Vec<Part> {
-    let mut below = Below::new("health");
     let (Some(old), Some(new)) = (old, new) else {
         return switched("health", old.map(|health| probe(&health.probe)), new.map(|health| probe(&health.probe)));
     };
+    let mut below = Below::new("health");
     let Health { probe: kind, host, headers, every, timeout, healthy_after, unhealthy_after, expect, initial } = new;
     below.moved("", &old.probe, kind, probe);
     below.named("host", &old.host, host);
@@ -85,10 +85,10 @@ pub(super) fn health(old: Option<&Health>, new: Option<&Health>) -> Vec<Part> {
 }
 
 pub(super) fn ejection(old: Option<&Ejection>, new: Option<&Ejection>) -> Vec<Part> {
-    let mut below = Below::new("ejection");
     let (Some(old), Some(new)) = (old, new) else {
         return switched("ejection", old.map(|_| String::new()), new.map(|_| String::new()));
     };
+    let mut below = Below::new("ejection");
     let Ejection { consecutive, success_rate, base, max, max_ejected } = new;
     below.moved("consecutive", &old.consecutive, consecutive, |n| or(n.as_ref(), "off"));
     below.moved("success_rate", &old.success_rate, success_rate, |rate| or(rate.as_ref(), "off"));
@@ -144,7 +144,10 @@ fn or(value: Option<&impl Display>, none: &str) -> String {
 
 fn probe(probe: &Probe) -> String {
     match probe {
-        Probe::Http(path) => path.clone(),
+        Probe::Http(path) => match path.split_once('?') {
+            Some((path, _)) => format!("{path}?…"),
+            None => path.clone(),
+        },
         Probe::Tcp => "tcp".to_owned(),
         Probe::Grpc(service) if service.is_empty() => "grpc".to_owned(),
         Probe::Grpc(service) => format!("grpc {service}"),

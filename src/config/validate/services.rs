@@ -183,7 +183,7 @@ fn source(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>)
 
 fn declared(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>) -> Vec<BackendAddress> {
     let typed = raw.backends.as_deref().unwrap_or_default();
-    if typed.is_empty() && !only_redirects(raw) {
+    if typed.is_empty() && !may_only_redirect(raw) {
         let message = format!("service `{}` has no backends", named.name);
         check.error(named.span, message, "add, for example, backends: [\"127.0.0.1:5000\"]");
     }
@@ -193,8 +193,17 @@ fn declared(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_
 /// Whether no request of it ever goes to a backend.
 fn only_redirects(raw: &raw::Service) -> bool {
     let routes = raw.route.as_deref().unwrap_or_default();
-    let is_redirect = |form: &raw::RouteForm| matches!(form, raw::RouteForm::Long(route) if route.redirect.is_some());
     !routes.is_empty() && routes.iter().all(is_redirect)
+}
+
+/// The same, where a route with a mistake in it has the benefit of the doubt: it may be its redirect that is mistyped.
+fn may_only_redirect(raw: &raw::Service) -> bool {
+    let routes = raw.route.as_deref().unwrap_or_default();
+    !routes.is_empty() && routes.iter().all(|form| is_redirect(form) || matches!(form, raw::RouteForm::Broken(_)))
+}
+
+fn is_redirect(form: &raw::RouteForm) -> bool {
+    matches!(form, raw::RouteForm::Long(route) if route.redirect.is_some())
 }
 
 fn warn_of_unused_source(named: &Name<raw::Service>, raw: &raw::Service, check: &mut Check<'_>) {
