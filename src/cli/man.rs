@@ -11,7 +11,7 @@ use clap_mangen::Man;
 const ENDING: &str = "\
 .SH FILES
 .TP
-./portway.yaml, /etc/portway/portway.yaml
+\\&./portway.yaml, /etc/portway/portway.yaml
 Where the configuration is looked for, in this order, unless \\fB\\-c\\fR or \\fBPORTWAY_CONFIG\\fR names one.
 .SH SIGNALS
 .TP
@@ -88,5 +88,10 @@ mod tests {
             assert!(page.contains(words), "{words}: {page}");
         }
         assert_eq!(page.matches(".SH NAME").count(), 1);
+        // What begins with a dot is a request to the formatter, and vanishes if there is none of this name.
+        let is_request = |line: &str| line[1..].starts_with(|c: char| c.is_ascii_alphabetic() || c == '\\');
+        for line in page.lines().filter(|line| line.starts_with('.')) {
+            assert!(is_request(line), "{line}");
+        }
     }
 }

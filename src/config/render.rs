@@ -50,16 +50,25 @@ fn group<'d>(diagnostic: &'d Diagnostic, sources: &'d Sources) -> Group<'d> {
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let group = level.primary_title(diagnostic.message.as_str());
+    let title = level.primary_title(diagnostic.message.as_str());
+    let group = drawn(diagnostic, sources, Group::with_title(title));
+    match diagnostic.path.as_str() {
+        "" => group,
+        path => group.element(Level::NOTE.with_name("at").message(path)),
+    }
+}
+
+/// The place of the mistake and its source line, below the title.
+fn drawn<'d>(diagnostic: &'d Diagnostic, sources: &'d Sources, group: Group<'d>) -> Group<'d> {
     let is_drawable = |file: &&SourceFile| file.line_of(diagnostic.span).len() <= LINE_BYTES_MAX;
     let Some(file) = sources.file(diagnostic.span).filter(is_drawable) else {
         let place = &diagnostic.place;
         let origin = Origin::path(place.file.as_str()).line(place.line).char_column(place.column);
-        return Group::with_title(group).element(origin).element(Level::HELP.message(diagnostic.help.as_str()));
+        return group.element(origin).element(Level::HELP.message(diagnostic.help.as_str()));
     };
     let mut primary = vec![Mark { span: diagnostic.span, text: &diagnostic.help, kind: AnnotationKind::Primary }];
     let Some(Label { span, text }) = &diagnostic.also else {
-        return Group::with_title(group).element(snippet(file, &primary));
+        return group.element(snippet(file, &primary));
     };
     let also = Mark { span: *span, text, kind: AnnotationKind::Context };
     let line_of = |span: Span| file.line_idx(span.range().start);
@@ -67,10 +76,10 @@ fn group<'d>(diagnostic: &'d Diagnostic, sources: &'d Sources) -> Group<'d> {
         span.file() == diagnostic.span.file() && line_of(*span).abs_diff(line_of(diagnostic.span)) <= LINES_APART_MAX;
     if is_near {
         primary.push(also);
-        return Group::with_title(group).element(snippet(file, &primary));
+        return group.element(snippet(file, &primary));
     }
     let other = sources.file(*span).unwrap_or(file);
-    Group::with_title(group).element(snippet(file, &primary)).element(snippet(other, &[also]))
+    group.element(snippet(file, &primary)).element(snippet(other, &[also]))
 }
 
 /// A label and how it is drawn.
@@ -115,15 +124,15 @@ fn caret(file: &SourceFile, span: Span) -> Range<usize> {
     start..start + wanted.min(rest.len())
 }
 
-/// Makes every snippet look alike: the renderer draws the closing bar of the first only, and puts `...` between lines
+/// Makes every snippet look alike: the renderer draws the closing bar of some only, and puts `...` between lines
 /// that are far apart, which their numbers say already.
 fn tidied(text: &str) -> String {
     let bar = text.lines().find(|line| plain(line).trim_start() == "|").unwrap_or_default();
     let mut lines: Vec<&str> = Vec::new();
     for line in text.lines().filter(|line| plain(line) != "...") {
-        let starts_group = plain(line).starts_with(['e', 'w', 'n']);
+        let ends_snippet = plain(line).starts_with(['e', 'w', 'n']) || plain(line).trim_start().starts_with("= at: ");
         let after_snippet = lines.last().is_some_and(|last| plain(last).contains(" | ") && *last != bar);
-        if starts_group && after_snippet {
+        if ends_snippet && after_snippet {
             lines.push(bar);
         }
         lines.push(line.trim_end());

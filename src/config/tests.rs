@@ -248,12 +248,14 @@ error: cannot read gone.yaml: no such file or directory
 1 | include: [more.yaml, gone.yaml, \"x/*.yaml\"]
   |                      ^^^^^^^^^ it is looked for relative to this file
   |
+  = at: include[1]
 error: cannot list the folder of \"x/*.yaml\": no such file or directory
  --> portway.yaml:1:33
   |
 1 | include: [more.yaml, gone.yaml, \"x/*.yaml\"]
   |                                 ^^^^^^^^^^ it is looked for relative to this file
   |
+  = at: include[2]
 error: two files have a service `web`
  --> more.yaml:1:13
   |
@@ -265,12 +267,14 @@ error: two files have a service `web`
 2 | services: { web: { backends: \"a:1\" } }
   |             --- first here
   |
+  = at: services.web
 error: unknown key `listen` at the top level
  --> more.yaml:2:1
   |
 2 | listen: \":80\"
   | ^^^^^^ known here: services
   |
+  = at: listen
 portway.yaml: 4 errors, 0 warnings";
     assert_eq!(text, want);
 }

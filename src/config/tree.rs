@@ -305,15 +305,20 @@ impl Builder<'_> {
                     };
                     mapping.key = Some((text, node.span, style));
                 }
-                Some((key, _, Style::Plain)) if key == "<<" => mapping.merges.push(node),
-                Some((key, key_span, _)) => {
+                Some((key, key_span, style)) => {
+                    let is_merge = style == Style::Plain && key == "<<";
                     if let Some(&first) = mapping.seen.get(&key) {
-                        self.report
-                            .error(key_span, format!("`{key}` is here twice"), "again here; keep one of them")
-                            .also(first, "first here");
-                    } else {
-                        mapping.seen.insert(key.clone(), key_span);
-                        mapping.entries.push(Entry { key, key_span, value: node });
+                        let help = match is_merge {
+                            true => "again here; merge several at once: `<<: [*one, *two]`",
+                            false => "again here; keep one of them",
+                        };
+                        self.report.error(key_span, format!("`{key}` is here twice"), help).also(first, "first here");
+                        return Ok(());
+                    }
+                    mapping.seen.insert(key.clone(), key_span);
+                    match is_merge {
+                        true => mapping.merges.push(node),
+                        false => mapping.entries.push(Entry { key, key_span, value: node }),
                     }
                 }
             },

@@ -158,6 +158,11 @@ impl Activity {
         self.enter(Phase::Tunnel, now);
     }
 
+    /// When the first byte came of a head that is not complete.
+    pub(crate) fn head_began(&self) -> Option<Moment> {
+        (self.phase() == Phase::Head).then(|| Moment(self.since.load(Relaxed)))
+    }
+
     /// How long the connection has been between requests; `None` if it is not.
     pub(crate) fn rested(&self, now: Moment) -> Option<Duration> {
         let resting = self.phase() == Phase::Idle && !self.mid_message.load(Relaxed);

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::head_guard::{GuardState, HeadGuard, Place, Verdict};
+use crate::lifecycle::clock;
 use crate::net::stream::{Peeked, Stream};
 use crate::proxy::activity::Phase;
 use crate::proxy::connection::{Connection, Refused};
@@ -75,7 +76,12 @@ impl ClientStream {
         }
         activity.mid_message.store(self.is_mid_message(), Relaxed);
         if activity.phase() == Phase::Idle {
-            activity.enter(Phase::Head, self.connection.coarse_now());
+            // Who begins a head and does not complete it will stand in the log with the time that it took.
+            let now = match self.guard.state() {
+                GuardState::InHead | GuardState::Refused(_) => clock::now(),
+                _ => self.connection.coarse_now(),
+            };
+            activity.enter(Phase::Head, now);
         }
     }
 }

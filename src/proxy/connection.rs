@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use crate::error::{FailureKind, ProxyError};
 use crate::http::forwarded::{Ends, PeerHeaders};
 use crate::http::head_guard::HeadLimits;
+use crate::lifecycle::clock;
 use crate::net::stream::Stream;
 use crate::proxy::activity::{Activity, Order, Phase};
 use crate::proxy::body::ProxyBody;
@@ -113,12 +114,12 @@ impl Connection {
     }
 
     /// Waits for an order that ends whatever is open.
-    pub(crate) async fn ordered(&self) {
+    pub(crate) async fn ordered(&self) -> Order {
         poll_fn(|_| match self.activity.take_order() {
-            Some(Order::Stalled | Order::Now) => Poll::Ready(()),
+            Some(order @ (Order::Stalled | Order::Now)) => Poll::Ready(order),
             _ => Poll::Pending, // orders wake the whole task
         })
-        .await;
+        .await
     }
 
     pub(crate) fn head_limits(&self) -> HeadLimits {
@@ -185,6 +186,14 @@ impl Connection {
 
     pub(crate) fn body_failure(&self) -> Option<FailureKind> {
         kind_at(&self.body_failure).or_else(|| self.body_refusal())
+    }
+
+    /// What has used up the deadline of a request without an answer: a client that owes its body, or the service.
+    pub(crate) fn overdue(&self) -> FailureKind {
+        match self.activity.body_wanted.load(Relaxed) {
+            true => FailureKind::RequestTimeout,
+            false => FailureKind::Deadline,
+        }
     }
 
     pub(crate) fn note_body_read<T>(&self, polled: &Poll<T>) {
@@ -394,7 +403,7 @@ where
 fn note_unparsed(ended: hyper::Result<()>, connection: &Arc<Connection>) {
     let nothing_open = matches!(connection.activity.phase(), Phase::Idle | Phase::Head);
     if nothing_open && ended.is_err_and(|error| error.is_parse()) {
-        drop(Exchange::refused(connection, FailureKind::BadRequest));
+        drop(Exchange::refused(connection, FailureKind::BadRequest, clock::now()));
     }
 }
 
@@ -416,7 +425,7 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
             None
         }
         Order::Deadline if activity.phase() == Phase::Request => {
-            connection.fail_body(FailureKind::Deadline);
+            connection.fail_body(connection.overdue());
             None
         }
         Order::Stalled | Order::Deadline | Order::Now => {

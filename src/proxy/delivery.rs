@@ -157,9 +157,19 @@ impl Errand<'_> {
             let left = self.deadline.since(attempt.began.after(connect.unwrap_or_default()));
             request.headers_mut().insert(X_PORTWAY_TIMEOUT_MS, timeout_value(left));
         }
-        let response = upstream.send(request, &self.signature, deadline).await?;
+        let sent = upstream.send(request, &self.signature, deadline).await;
+        let response = sent.map_err(|lost| self.blamed(lost))?;
         keep_in_step(attempt).await;
         Ok(Answer { upstream, response, at: clock::now() })
+    }
+
+    /// A deadline that passed while the client owed its body is the client's.
+    #[cold]
+    fn blamed(&self, mut lost: Lost) -> Lost {
+        if lost.error.kind == FailureKind::Deadline {
+            lost.error.kind = self.connection.overdue();
+        }
+        lost
     }
 
     /// The timeout of the response head begins when the request is sent; while a body is still coming from the client,

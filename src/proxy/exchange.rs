@@ -32,7 +32,7 @@ use crate::units::Moment;
 /// One request and its response.
 pub(crate) struct Exchange {
     pub(crate) connection: Arc<Connection>,
-    /// When its head was complete.
+    /// When its head was complete, or began if it never was.
     pub(crate) started: Moment,
     pub(crate) request_id: RequestId,
     pub(crate) trace: TraceContext,
@@ -156,11 +156,11 @@ impl Exchange {
         }
     }
 
-    /// Begins and ends with a head that no parser saw.
-    pub(crate) fn refused(connection: &Arc<Connection>, kind: FailureKind) -> Box<Self> {
+    /// Begins and ends with a head that no parser saw, and whose first byte came at `started`.
+    pub(crate) fn refused(connection: &Arc<Connection>, kind: FailureKind, started: Moment) -> Box<Self> {
         let request_id = RequestId::random();
         let trace = TraceContext::begin(&request_id);
-        let mut exchange = Self::new(connection.clone(), request_id, trace, connection.coarse_now());
+        let mut exchange = Self::new(connection.clone(), request_id, trace, started);
         exchange.fail(kind);
         exchange
     }

@@ -58,7 +58,11 @@ async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Resp
             }
         }
     };
-    let response = answer.unwrap_or_else(|error| local_reply(&mut exchange, &error));
+    let response = match answer {
+        Ok(response) => response,
+        Err(error) if error.kind == FailureKind::ClientClosed => return leave(exchange).await,
+        Err(error) => local_reply(&mut exchange, &error),
+    };
     finish(exchange, response, is_head)
 }
 
@@ -124,6 +128,13 @@ fn local_reply(exchange: &mut Exchange, error: &ProxyError) -> Response<ProxyBod
     exchange.fail(error.kind);
     tracing::debug!(request_id = %exchange.request_id, reason = %error, source = ?error.source, "local reply");
     exchange.local_reply(error).response().map(ProxyBody::whole)
+}
+
+/// Nobody waits for an answer, and 499 stands in the log only: the connection is cut while this is pending.
+async fn leave(mut exchange: Box<Exchange>) -> Response<ProxyBody> {
+    exchange.fail(FailureKind::ClientClosed);
+    exchange.connection.note_client_gone();
+    std::future::pending().await
 }
 
 /// Notes what goes down, and lets the exchange end with the body.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::error::FailureKind;
 use crate::http::local_reply::{Format, LocalReply};
+use crate::lifecycle::clock;
 use crate::net::stream::Stream;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Exchange;
@@ -23,7 +24,8 @@ const LINGER_BYTES_MAX: usize = 256 * 1024;
 
 /// Answers a refused or overdue head, leaves its record, and closes.
 pub(crate) async fn answer(mut stream: Stream, connection: &Arc<Connection>, kind: FailureKind) {
-    let mut exchange = Exchange::refused(connection, kind);
+    let started = connection.activity.head_began().unwrap_or_else(clock::now);
+    let mut exchange = Exchange::refused(connection, kind, started);
     let reply = exchange.local_reply(&kind.into()).raw_bytes(SystemTime::now());
     let head_len = memchr::memmem::find(&reply, b"\r\n\r\n").map_or(reply.len(), |end| end + 4);
     exchange.bytes_out = (reply.len() - head_len) as u64;

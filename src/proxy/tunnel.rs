@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectiona
 use crate::error::FailureKind;
 use crate::lifecycle::clock;
 use crate::net::stream::Stream;
-use crate::proxy::activity::Tally;
+use crate::proxy::activity::{Order, Tally};
 use crate::proxy::attempt::Attempt;
 use crate::proxy::connection::Connection;
 use crate::proxy::exchange::Exchange;
@@ -39,8 +39,8 @@ impl Tunnel {
         let policy = &attempt.service().policy;
         connection.activity.enter_tunnel(clock::now());
         connection.activity.limit_silence(policy.timeouts.idle);
-        let mut client = Counted { stream: client, bytes: &connection.activity.bytes_in };
-        let mut upstream = Counted { stream: upstream, bytes: &connection.activity.bytes_upstream };
+        let mut client = Watched { stream: client, bytes: &connection.activity.bytes_in, is_broken: false };
+        let mut upstream = Watched { stream: upstream, bytes: &connection.activity.bytes_upstream, is_broken: false };
         let bytes_in_before = connection.activity.bytes_in.get();
         let copied = async {
             upstream.write_all(&early).await?;
@@ -48,47 +48,55 @@ impl Tunnel {
             copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER_BYTES, BUFFER_BYTES).await
         };
         let ended = tokio::select! {
-            ended = copied => ended.map(drop),
-            () = connection.ordered() => Err(io::ErrorKind::TimedOut.into()),
+            ended = copied => ended.map(drop).map_err(|_| None),
+            order = connection.ordered() => Err(Some(order)),
         };
         attempt.complete(StatusCode::SWITCHING_PROTOCOLS, clock::now());
         let bytes_in = connection.activity.bytes_in.get() - bytes_in_before + early.len() as u64;
         connection.activity.body_bytes_in.set(bytes_in);
         if let Some(mut exchange) = exchange {
             exchange.bytes_out += early_down.len() as u64 + connection.activity.bytes_upstream.get();
-            if let Err(error) = ended {
-                exchange.fail(kind_of(&error));
+            match ended {
+                Ok(()) => {}
+                Err(Some(Order::Now)) => exchange.fail(FailureKind::Draining),
+                Err(Some(_)) => exchange.fail(FailureKind::Deadline),
+                Err(None) if upstream.is_broken => exchange.fail(FailureKind::UpstreamReset),
+                Err(None) => exchange.fail(FailureKind::ClientClosed),
             }
         }
     }
 }
 
-fn kind_of(error: &io::Error) -> FailureKind {
-    match error.kind() {
-        io::ErrorKind::TimedOut => FailureKind::Deadline,
-        _ => FailureKind::ClientClosed,
+/// One end of a tunnel: its bytes read are counted, for the sweep, and its failure is noted, for the record.
+struct Watched<'a> {
+    stream: Stream,
+    bytes: &'a Tally,
+    /// It reported an error: what ended the tunnel came from this end.
+    is_broken: bool,
+}
+
+impl Watched<'_> {
+    fn note<T>(&mut self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.is_broken |= matches!(polled, Poll::Ready(Err(_)));
+        polled
     }
 }
 
-/// A stream whose bytes read are counted: what the sweep sees of a tunnel.
-struct Counted<'a> {
-    stream: Stream,
-    bytes: &'a Tally,
-}
-
-impl AsyncRead for Counted<'_> {
+impl AsyncRead for Watched<'_> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
         let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
         this.bytes.add(buf.filled().len() - before);
-        polled
+        this.note(polled)
     }
 }
 
-impl AsyncWrite for Counted<'_> {
+impl AsyncWrite for Watched<'_> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, buf)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.note(polled)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -96,6 +104,8 @@ impl AsyncWrite for Counted<'_> {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.note(polled)
     }
 }

@@ -53,6 +53,7 @@ error: unknown key `helth` in service `shop`
 3 |     helth: /x
   |     ^^^^^ did you mean `health`?
   |
+  = at: services.shop.helth
 portway.yaml: 1 error, 0 warnings
 ";
     assert_eq!(run(&folder.0, "check"), (1, String::new(), want.to_owned()));

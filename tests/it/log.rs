@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Act, PATIENCE, Pair, Portway, Yaml, eventually, free_address, read_and_answer, response};
+use crate::support::{Act, Ending, PATIENCE, Pair, Portway, Yaml, eventually, free_address, read_and_answer, response};
 
 /// The log, once it has `n` lines and a moment has passed in which it gets no more.
 async fn records(portway: &Portway, n: usize) -> Vec<Value> {
@@ -183,6 +183,57 @@ async fn a_client_that_goes_away_leaves_one_record() {
     pair.portway.wait_metric("portway_connections", &[], 0.0).await;
     pair.portway.wait_metric("portway_backend_in_flight", &[], 0.0).await;
     assert_eq!(pair.portway.metrics().await.sum("portway_requests_total", &[]), 6.0);
+}
+
+/// 499 is a word of the log: a client that closes in the middle of its body is told nothing.
+#[tokio::test]
+async fn a_client_that_half_closes_in_its_body_gets_no_status_that_does_not_exist() {
+    let pair = Pair::hello().await;
+    let chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe";
+    for (n, request) in ["POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nhalf", chunks].into_iter().enumerate()
+    {
+        let mut client = pair.connect().await;
+        client.send(request).await;
+        client.finish_sending().await;
+        let (raw, ending) = client.until_close(PATIENCE).await;
+        assert_eq!(String::from_utf8_lossy(&raw), "", "{request}");
+        assert_ne!(ending, Ending::StillOpen);
+        let log = records(&pair.portway, n + 1).await;
+        let record = log.last().expect("the last one");
+        assert_eq!((&record["status"], &record["reason"]), (&499.into(), &"client_closed".into()), "{record}");
+    }
+    pair.assert_nothing_reached_the_origin("half a body");
+}
+
+/// A client that owes its body when the whole request is out of time is the one that was too slow.
+#[tokio::test]
+async fn a_deadline_that_the_client_used_up_is_408_wherever_its_body_is() {
+    for buffer in ["64KiB", "1B"] {
+        let service = format!("timeout: 1s, buffer: {{ request: {buffer} }}");
+        let pair = Pair::with(Yaml { service: &service, ..Yaml::default() }, scripted).await;
+        let half = "POST /hang HTTP/1.1\r\nHost: a\r\nContent-Length: 50\r\n\r\nhalf";
+        let answer = pair.send_to_end(half).await;
+        assert_eq!(answer.status(), 408, "{buffer}: {}", answer.text());
+        let record = records(&pair.portway, 1).await.remove(0);
+        assert_eq!(record["reason"], "request_timeout", "{buffer}: {record}");
+        let whole = "GET /hang HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+        assert_eq!(pair.send_to_end(whole).await.status(), 504, "{buffer}: the backend is the slow one");
+    }
+}
+
+/// A head that is never complete took the time since its first byte.
+#[tokio::test]
+async fn the_record_of_a_refused_head_says_how_long_it_took() {
+    let top = "limits: { header_timeout: 1s }";
+    let pair = Pair::with(Yaml { top, ..Yaml::default() }, scripted).await;
+    assert_eq!(pair.send_to_end("GET / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.status(), 408);
+    let duration = |record: &Value| record["duration_ms"].as_f64().expect("a number");
+    let slow = records(&pair.portway, 1).await.remove(0);
+    assert!(duration(&slow) >= 1_000.0, "{slow}");
+    tokio::time::sleep(Duration::from_millis(300)).await; // the connection before its head is no part of it
+    assert_eq!(pair.send_to_end("nonsense\r\n\r\n").await.status(), 400);
+    let quick = records(&pair.portway, 2).await.remove(1);
+    assert!(duration(&quick) < duration(&slow), "{quick}");
 }
 
 /// A connection that never becomes a request is none.

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::support::{Act, Client, Ending, Origin, PATIENCE, Pair, Yaml, eventually, read_and_answer, response};
 
 /// Key and answer are the example of RFC 6455 §1.3.
@@ -135,6 +137,33 @@ async fn c34_a_backend_that_ends_the_tunnel_ends_it_for_the_client() {
         drop(client);
         pair.portway.wait_metric("portway_connections", &[], 0.0).await;
         pair.portway.wait_metric("portway_backend_in_flight", &[], 0.0).await;
+    }
+}
+
+/// The record says which side broke a tunnel, and that nobody did if it was closed.
+#[tokio::test]
+async fn c34_the_record_of_a_tunnel_says_who_broke_it() {
+    let closing = |end: Act| vec![Act::Send(SWITCHED.into()), Act::Pause(Duration::from_millis(100)), end];
+    let pair = Pair::start(move |received| match received.head.get("x-end") {
+        Some("close") => closing(Act::Close),
+        Some("reset") => closing(Act::Reset),
+        _ => vec![Act::Send(SWITCHED.into()), Act::Hang],
+    })
+    .await;
+    let ends = [("close", Value::Null), ("reset", "upstream_reset".into()), ("by the client", "client_closed".into())];
+    for (n, (end, reason)) in ends.into_iter().enumerate() {
+        let mut client = pair.connect().await;
+        client.send(UPGRADE.replace("\r\n\r\n", &format!("\r\nX-End: {end}\r\n\r\n"))).await;
+        client.head().await;
+        if end == "by the client" {
+            client.reset();
+        } else {
+            client.until_close(PATIENCE).await;
+            drop(client);
+        }
+        eventually(PATIENCE, "the record", || async { pair.portway.access_log().len() > n }).await;
+        let record = pair.portway.access_log().pop().expect("the last one");
+        assert_eq!((&record["status"], &record["reason"]), (&101.into(), &reason), "{end}: {record}");
     }
 }
 

@@ -308,6 +308,7 @@ error: two decide the number of replicas: `replicas` and `autoscale`
 4 |     autoscale: { max: 3, hook: \"http://h/\" }
   |                - the other
   |
+  = at: services.web.container.replicas
 error: two write the number of replicas: this hook, and Portway itself
  --> portway.yaml:4:32
   |
@@ -316,6 +317,7 @@ error: two write the number of replicas: this hook, and Portway itself
 4 |     autoscale: { max: 3, hook: \"http://h/\" }
   |                                ^^^^^^^^^^^^ remove it: Portway starts and stops these replicas
   |
+  = at: services.web.autoscale.hook
 portway.yaml: 2 errors, 0 warnings";
     assert_eq!(render::render(&diagnostics, Color::Never), want);
 }

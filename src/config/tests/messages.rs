@@ -28,12 +28,14 @@ error: \"10.0.0.12\" has no port
  7 |       - 10.0.0.12
    |         ^^^^^^^^^ write it as 10.0.0.12:5000
    |
+   = at: services.shop.backends[0]
 error: unknown key `helth` in service `shop`
   --> portway.yaml:9:5
    |
  9 |     helth: /healthz
    |     ^^^^^ did you mean `health`?
    |
+   = at: services.shop.helth
 error: two routes are the same: `shop` and `shop-v2` both take shop.example.com/
   --> portway.yaml:14:12
    |
@@ -42,6 +44,7 @@ error: two routes are the same: `shop` and `shop-v2` both take shop.example.com/
 14 |     route: shop.example.com/
    |            ^^^^^^^^^^^^^^^^^ again here; add `headers:` or `methods:` to tell them apart
    |
+   = at: services.shop-v2.route
 portway.yaml: 3 errors, 0 warnings";
     assert_eq!(render::render(&diagnostics, Color::Never), want);
     let coloured = render::render(&diagnostics, Color::Always);
