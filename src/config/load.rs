@@ -121,6 +121,11 @@ fn without_nulls(value: serde_yaml::Value) -> serde_yaml::Value {
     }
 }
 
+/// Whether a file says nothing: an included one may, as one does whose services are all commented out.
+fn is_blank(text: &str) -> bool {
+    text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#'))
+}
+
 /// A file and who names it.
 struct Named {
     path: PathBuf,
@@ -161,7 +166,9 @@ impl<'a> Reading<'a> {
             Ok(bytes) => bytes,
             Err(error) => {
                 let help = match error.kind() {
+                    io::ErrorKind::NotFound if shown.contains('[') => "a pattern may have `*` and `?`, no `[…]`",
                     io::ErrorKind::NotFound if at.is_some() => "it is looked for relative to this file",
+                    io::ErrorKind::NotFound if shown == "-" => "standard input is /dev/stdin",
                     io::ErrorKind::NotFound => "`portway init` writes a file to begin with",
                     io::ErrorKind::PermissionDenied => "may this user read it, and its folder?",
                     io::ErrorKind::IsADirectory => "name the file in it",
@@ -173,6 +180,7 @@ impl<'a> Reading<'a> {
         };
         let name = path.display().to_string();
         match String::from_utf8(bytes) {
+            Ok(text) if at.is_some() && is_blank(&text) => None,
             Ok(text) => self.text(&name, text),
             Err(error) => self.not_utf8(&name, &error),
         }

@@ -232,6 +232,19 @@ fn included_services_follow_in_the_order_of_their_files() {
 }
 
 #[test]
+fn an_included_file_may_hold_nothing_but_comments_and_patterns_have_no_brackets() {
+    let folder = Folder::new("blank");
+    folder.write("portway.yaml", "include: [more.yaml]\nservices: { main: { backends: \"c:1\" } }");
+    folder.write("more.yaml", "# services:\n#   a: { backends: \"a:1\" }\n\n");
+    let loaded = load::read(&folder.path("portway.yaml"), &environment()).expect("nothing is wrong with it");
+    assert_eq!((loaded.config.services.len(), loaded.files.len()), (1, 2));
+
+    folder.write("portway.yaml", "include: [\"[ab].yaml\"]\nservices: { main: { backends: \"c:1\" } }");
+    let error = load::read(&folder.path("portway.yaml"), &environment()).expect_err("no such file");
+    assert!(error.to_string().contains("a pattern may have `*` and `?`, no `[…]`"), "{error}");
+}
+
+#[test]
 fn a_name_in_two_files_is_an_error_that_shows_both() {
     let folder = Folder::new("twice");
     folder.write(

@@ -2,6 +2,7 @@
 //! Promises limits on size, depth and aliases, and one error per duplicate key. Does not know which keys mean something.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as Marks, Tag};
 
@@ -345,6 +346,14 @@ impl Builder<'_> {
             let span = Span::new(self.file, tab..tab + 1);
             return Mistake::new(span, "a tab in the indentation", "YAML indents with spaces only; use two");
         }
+        if let Some(variable) = unquoted_variable(text, at) {
+            let help = format!("write it in quotes: \"{}\"", &text[variable.clone()]);
+            return Mistake::new(
+                Span::new(self.file, variable),
+                "a variable without quotes inside of `{ }` or `[ ]`",
+                help,
+            );
+        }
         let span = Span::new(self.file, at..at);
         match error.info() {
             info if info.contains("recursion limit") => {
@@ -373,6 +382,13 @@ fn tab_in_indentation(text: &str, at: usize) -> Option<usize> {
         end = start.saturating_sub(1);
     }
     None
+}
+
+/// The `${VAR}` whose brace caused an error at byte `at`: inside of a flow collection it opens a mapping.
+fn unquoted_variable(text: &str, at: usize) -> Option<Range<usize>> {
+    let is_brace = text[at..].starts_with('{') && text[..at].ends_with('$');
+    let end = text[at..].find(['}', '\n']).filter(|_| is_brace)?;
+    text[at + end..].starts_with('}').then_some(at - 1..at + end + 1)
 }
 
 fn key_is_not_text(span: Span) -> Mistake {

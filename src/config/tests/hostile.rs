@@ -31,7 +31,7 @@ fn each_hostile_file_ends_in_an_error_with_a_place() {
             (format!("{text}{name}: &{name} [{nine}]\n"), *name)
         },
     );
-    let cases: [(&str, Vec<u8>, &str); 22] = [
+    let cases: [(&str, Vec<u8>, &str); 25] = [
         ("tab", b"services:\n\tshop: {}\n".to_vec(), "2:1 a tab in the indentation"),
         ("tab after spaces", b"services:\n  shop:\n  \ttimeout: 1s\n".to_vec(), "3:3 a tab in the indentation"),
         ("BOM", b"\xef\xbb\xbfservices: {}\n".to_vec(), "1:1 the file begins with a byte order mark"),
@@ -55,6 +55,13 @@ fn each_hostile_file_ends_in_an_error_with_a_place() {
         ("tag", b"services: !!python/object {}\n".to_vec(), "services"),
         ("own tag", b"services: !run {}\n".to_vec(), "1:11 the tag `!run` means nothing here"),
         ("mapping as key", b"{ {a: b}: c }\n".to_vec(), "1:3 a key must be plain text"),
+        ("two merges", b"x-a: &a { b: 1 }\nx-c:\n  <<: *a\n  <<: *a\n".to_vec(), "4:3 `<<` is here twice"),
+        (
+            "variable in braces",
+            b"services: { a: { timeout: ${T:-3s} } }\n".to_vec(),
+            "1:27 a variable without quotes inside of `{ }` or `[ ]`",
+        ),
+        ("brace after a dollar sign", b"services: { a: ${ b\n".to_vec(), "1:17 not valid YAML"),
         ("open quote", b"a: \"b\n".to_vec(), "1:4 not valid YAML"),
         (
             "one long line",
