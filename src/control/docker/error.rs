@@ -116,9 +116,21 @@ fn read(error: &Error) -> (EngineErrorKind, String) {
                 io::ErrorKind::PermissionDenied => (EngineErrorKind::Denied, String::new()),
                 _ => (EngineErrorKind::Away, error.to_string()),
             },
-            None => (EngineErrorKind::Away, other.to_string()),
+            None => (EngineErrorKind::Away, last_cause(other)),
         },
     }
+}
+
+/// What lies at the bottom of it: the layers above say which library they are.
+fn last_cause(error: &Error) -> String {
+    let mut cause: &(dyn std::error::Error + 'static) = match error {
+        Error::HyperLegacyError { err } => err,
+        other => other,
+    };
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause.to_string()
 }
 
 /// The system's word, however deep it is wrapped.
@@ -155,6 +167,23 @@ mod tests {
         let io = |kind: io::ErrorKind| Error::IOError { err: kind.into() };
         assert_eq!(words(io(io::ErrorKind::PermissionDenied)).0, EngineErrorKind::Denied);
         assert_eq!(words(io(io::ErrorKind::ConnectionRefused)).0, EngineErrorKind::Away);
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_hangs_up_is_away_and_no_library_is_named() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                // Closed after a byte of the request, so that it is no reset.
+                tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 4_096]).await.ok();
+            }
+        });
+        let docker = bollard::Docker::connect_with_http(&format!("http://{address}"), 5, bollard::API_DEFAULT_VERSION);
+        let error = docker.expect("an address is enough").ping().await.expect_err("nobody answers");
+        let (kind, text) = words(error);
+        assert_eq!(kind, EngineErrorKind::Away);
+        assert!(text.contains("connection closed") && !text.contains("legacy"), "{text}");
     }
 
     #[test]
