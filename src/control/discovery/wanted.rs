@@ -104,7 +104,13 @@ fn out(container: &ContainerFacts, retiring: &Retiring) -> Option<String> {
         ContainerState::Created => "it was not started",
         ContainerState::Stopping => "it was told to end",
         ContainerState::Paused => "it is paused",
-        ContainerState::Restarting => "it restarts",
+        ContainerState::Restarting => {
+            return Some(
+                container
+                    .exit_code
+                    .map_or("it restarts".to_owned(), |code| format!("it restarts after exit code {code}")),
+            );
+        }
         ContainerState::Removing => "it is being removed",
         ContainerState::Dead => "it is dead",
         ContainerState::Exited => {
@@ -153,6 +159,8 @@ mod tests {
         }
         assert_eq!(why(Running, ContainerHealth::Starting), None, "our own probe decides");
         assert_eq!(why(Stopping, ContainerHealth::None).as_deref(), Some("it was told to end"));
+        let looping = container(|facts| (facts.state, facts.exit_code) = (Restarting, Some(3)));
+        assert_eq!(out(&looping, &retiring).as_deref(), Some("it restarts after exit code 3"));
         let container = container(|_| ());
         retiring.retire(container.id.clone());
         assert!(out(&container, &retiring).is_some());
