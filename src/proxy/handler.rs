@@ -60,7 +60,7 @@ async fn handle(connection: Arc<Connection>, request: Request<Incoming>) -> Resp
     };
     let response = match answer {
         Ok(response) => response,
-        Err(error) if error.kind == FailureKind::ClientClosed => return leave(exchange).await,
+        Err(error) if error.kind == FailureKind::ClientClosed => return Box::pin(leave(exchange)).await,
         Err(error) => local_reply(&mut exchange, &error),
     };
     finish(exchange, response, is_head)
