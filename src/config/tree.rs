@@ -423,6 +423,22 @@ pub fn paths(trees: &[Node], wanted: impl Iterator<Item = Span>) -> HashMap<Span
     search.found.into_iter().map(|(span, (_, path))| (span, path)).collect()
 }
 
+/// Whether a key can stand in a path as it is; a name with a dot in it would look like two.
+fn is_word(key: &str) -> bool {
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '<');
+    !key.is_empty() && key.len() <= KEY_SHOWN_MAX && key.chars().all(is_plain)
+}
+
+/// Longer keys are cut off where a path is printed, in bytes.
+const KEY_SHOWN_MAX: usize = 64;
+
+fn shortened(key: &str) -> String {
+    match key.char_indices().nth(KEY_SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &key[..end]),
+        None => key.to_owned(),
+    }
+}
+
 struct PathSearch<'n> {
     wanted: Vec<Span>,
     /// The path, and whether the place is all of what stands there.
@@ -487,6 +503,7 @@ impl<'n> PathSearch<'n> {
 
     fn spell(&self) -> String {
         self.path.iter().fold(String::new(), |path, step| match step {
+            Step::Key(key) if !is_word(key) => format!("{path}[{:?}]", shortened(key)),
             Step::Key(key) if path.is_empty() => (*key).to_owned(),
             Step::Key(key) => format!("{path}.{key}"),
             Step::Index(idx) => format!("{path}[{idx}]"),

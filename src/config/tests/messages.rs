@@ -382,3 +382,17 @@ services:
         [("3", "20"), ("6", "14"), ("9", "48"), ("12", "12"), ("15", "14"), ("15", "34"), ("18", "24"), ("20", "36")];
     assert_eq!(places, want, "one for each, and no word of what follows from them:\n{drawn}");
 }
+
+/// A path says where one key ends and the next begins, whatever people call their services.
+#[test]
+fn a_path_quotes_keys_that_are_no_words() {
+    let long = "k".repeat(1_000);
+    let text = format!(
+        "services:\n  \"a.b\": {{ bakends: [] }}\n  \"e\\e[m\": {{ bakends: [] }}\n  {long}: {{ bakends: [] }}"
+    );
+    let diagnostics = load::parse(&text, "portway.yaml", &environment()).expect_err("unknown keys");
+    let unknown = diagnostics.list.iter().filter(|diagnostic| diagnostic.message.starts_with("unknown key"));
+    let paths: Vec<_> = unknown.map(|diagnostic| diagnostic.path.as_str()).collect();
+    assert_eq!(paths[..2], ["services[\"a.b\"].bakends", "services[\"e\\u{1b}[m\"].bakends"]);
+    assert!(paths[2].len() < 100 && paths[2].ends_with("k…\"].bakends"), "{}", paths[2]);
+}
