@@ -54,6 +54,8 @@ pub(crate) struct Scenario {
     pub(crate) service: &'static str,
     pub(crate) response_timeout: Duration,
     pub(crate) connect_timeout: Duration,
+    /// Peers' only: Portway's is in `top`.
+    pub(crate) client_timeout: Option<Duration>,
     pub(crate) max_in_flight: Option<u32>,
     /// In the short and in the full form; a rate of zero is no load.
     pub(crate) load: Load,
@@ -77,6 +79,7 @@ impl Scenario {
         service: "",
         response_timeout: Duration::from_secs(5),
         connect_timeout: Duration::from_secs(1),
+        client_timeout: None,
         emigrant: None,
         max_in_flight: None,
         load: Load::ORDINARY,
@@ -279,6 +282,7 @@ async fn set(scenario: &Scenario, player: &Player, form: Form, seed: u64) -> Sta
         backends: fleet.iter().map(|backend| backend.address).collect(),
         response_timeout: scenario.response_timeout,
         connect_timeout: scenario.connect_timeout,
+        client_timeout: scenario.client_timeout,
         max_in_flight: scenario.max_in_flight,
         top: scenario.top.to_owned(),
         service: scenario.service.to_owned(),

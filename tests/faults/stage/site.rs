@@ -14,6 +14,8 @@ pub(crate) struct Site {
     pub(crate) response_timeout: Duration,
     /// Longest wait for a connection.
     pub(crate) connect_timeout: Duration,
+    /// Longest wait for a client's head, body and reading. Portway's is in `top`; `None` leaves peers their usual ones.
+    pub(crate) client_timeout: Option<Duration>,
     /// Per backend.
     pub(crate) max_in_flight: Option<u32>,
     /// Portway's own: lines at the top level.
@@ -56,8 +58,16 @@ impl Site {
         )
     }
 
-    /// `observe layer7` takes a server out for its answers, `redispatch 1` sends each retry to another one.
+    /// `observe layer7` takes a server out for its answers, `redispatch 1` sends each retry to another one. A body that comes
+    /// drop by drop is bounded only with `http-buffer-request`, as the manual says under `timeout http-request`.
     pub(crate) fn haproxy(&self, place: &Place<'_>) -> String {
+        let (client, buffering) = match self.client_timeout {
+            Some(timeout) => {
+                let ms = timeout.as_millis();
+                (ms, format!("  timeout http-request {ms}ms\n  option http-buffer-request\n"))
+            }
+            None => (75_000, String::new()),
+        };
         let limit = self.max_in_flight.map_or_else(String::new, |n| format!("maxconn {n}"));
         let server = |(n, address): (usize, &SocketAddr)| format!("  server s{n} {address} {limit}\n");
         let servers: String = self.backends.iter().enumerate().map(server).collect();
@@ -69,10 +79,10 @@ impl Site {
 defaults
   mode http
   timeout connect {connect}ms
-  timeout client 75s
-  timeout server {ms}ms
+  timeout client {client}ms
+{buffering}  timeout server {ms}ms
   timeout queue 1s
-  timeout http-keep-alive 75s
+  timeout http-keep-alive {client}ms
   timeout tunnel 1h
   option redispatch 1
   retries 3
@@ -96,6 +106,13 @@ backend back
 
     /// POSTs are not repeated unless told so (`non_idempotent`). The open-source build has no active checks.
     pub(crate) fn nginx(&self, place: &Place<'_>) -> String {
+        let client = self.client_timeout.map_or_else(
+            || "keepalive_timeout 75s;".to_owned(),
+            |timeout| {
+                let names = ["client_header_timeout", "client_body_timeout", "send_timeout", "keepalive_timeout"];
+                names.map(|name| format!("{name} {}ms;", timeout.as_millis())).join("\n  ")
+            },
+        );
         let limit = self.max_in_flight.map_or_else(String::new, |n| format!(" max_conns={n}"));
         let server = |address: &SocketAddr| format!("    server {address} max_fails=3 fail_timeout=5s{limit};\n");
         let servers: String = self.backends.iter().map(server).collect();
@@ -110,7 +127,7 @@ http {{
   client_body_buffer_size 64k;
   client_body_temp_path {directory}/body;
   proxy_temp_path {directory}/proxy;
-  keepalive_timeout 75s;
+  {client}
   keepalive_requests 100000000;
   map $http_upgrade $connection_upgrade {{ default upgrade; '' ''; }}
   upstream back {{
@@ -141,6 +158,10 @@ http {{
 
     /// Caddy repeats only GETs beyond the dial, by itself.
     pub(crate) fn caddy(&self, place: &Place<'_>) -> String {
+        let client = self.client_timeout.map_or_else(String::new, |timeout| {
+            let ms = timeout.as_millis();
+            format!("  servers {{\n    timeouts {{\n      read_header {ms}ms\n      read_body {ms}ms\n      write {ms}ms\n      idle {ms}ms\n    }}\n  }}\n")
+        });
         let to: Vec<String> = self.backends.iter().map(SocketAddr::to_string).collect();
         let limit = self.max_in_flight.map_or_else(String::new, |n| format!("    unhealthy_request_count {n}\n"));
         format!(
@@ -149,7 +170,7 @@ http {{
   auto_https off
   persist_config off
   grace_period 30s
-  log {{
+{client}  log {{
     level ERROR
   }}
 }}
