@@ -90,11 +90,15 @@ fn make_origin_form(request: &mut Parts) -> Result<(), FailureKind> {
     Ok(())
 }
 
-/// C-23: the one expectation there is. HTTP/1.0 has none, and what it says is ignored. RFC 9110 §10.1.1.
-fn check_expectation(request: &Parts) -> Result<(), FailureKind> {
+/// C-23: the one expectation there is. HTTP/1.0 has none, and what it says goes no further. RFC 9110 §10.1.1.
+fn check_expectation(request: &mut Parts) -> Result<(), FailureKind> {
+    if request.version == Version::HTTP_10 {
+        request.headers.remove(EXPECT);
+        return Ok(());
+    }
     let mut expectations = request.headers.get_all(EXPECT).into_iter();
     let all_known = expectations.all(|expectation| expectation.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    if all_known || request.version == Version::HTTP_10 { Ok(()) } else { Err(FailureKind::ExpectationFailed) }
+    if all_known { Ok(()) } else { Err(FailureKind::ExpectationFailed) }
 }
 
 /// C-28. A value that is no number is nobody's limit.

@@ -15,6 +15,8 @@ use crate::telemetry::trace::TraceContext;
 
 /// `traceparent`: <https://www.w3.org/TR/trace-context/>.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// `tracestate`: what vendors know of that trace.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What is said of one request.
 #[derive(Clone, Copy)]
@@ -46,7 +48,11 @@ impl Signature<'_> {
             headers.remove(X_REQUEST_ID);
         }
         if fields.has(Survey::TRACEPARENT) {
-            headers.remove(TRACEPARENT);
+            let parent = headers.remove(TRACEPARENT);
+            // What vendors know of a trace is of no use to another one. Trace Context §3.3.
+            if !parent.is_some_and(|parent| self.trace.continues(parent.as_bytes())) {
+                headers.remove(TRACESTATE);
+            }
         }
         Ok(())
     }

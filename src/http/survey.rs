@@ -27,7 +27,7 @@ impl Survey {
     pub const WISHES: Survey = Survey(1 << 5);
     /// `X-Request-Id`.
     pub const REQUEST_ID: Survey = Survey(1 << 6);
-    /// `traceparent`.
+    /// `traceparent` or `tracestate`.
     pub const TRACEPARENT: Survey = Survey(1 << 7);
     /// A field that claims an identity, in whatever spelling.
     pub const IDENTITY: Survey = Survey(1 << 8);
@@ -57,7 +57,7 @@ impl Survey {
             "via" => Self::VIA,
             "accept" | "content-type" => Self::WISHES,
             "x-request-id" => Self::REQUEST_ID,
-            "traceparent" => Self::TRACEPARENT,
+            "traceparent" | "tracestate" => Self::TRACEPARENT,
             "x-forwarded-for" | "x-forwarded-proto" | "x-forwarded-host" | "x-forwarded-port" => {
                 Self::FORWARDING | Self::IDENTITY
             }

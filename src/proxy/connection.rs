@@ -55,6 +55,8 @@ pub(crate) struct Connection {
     pub(crate) timer: Timer,
     /// The response that is on its way down.
     relay: Mutex<Option<Box<Relay>>>,
+    /// That response broke off, and what came before it is not known to be written.
+    relay_broken: AtomicBool,
     /// The upgrade that was agreed on.
     tunnel: Mutex<Option<Box<Tunnel>>>,
     /// Why what follows is not looked at: a `FailureKind` plus one, or zero.
@@ -87,6 +89,7 @@ impl Connection {
             activity,
             timer: Timer::default(),
             relay: Mutex::default(),
+            relay_broken: AtomicBool::new(false),
             tunnel: Mutex::default(),
             refusal: AtomicU16::new(0),
             refused_in_body: AtomicBool::new(false),
@@ -216,6 +219,23 @@ impl Connection {
         match self.relay().as_mut() {
             Some(relay) => relay.poll_next(self, cx),
             None => Poll::Ready(None),
+        }
+    }
+
+    /// The response breaks off where it stands; its client is to get what came so far.
+    pub(crate) fn note_relay_broken(&self) {
+        self.relay_broken.store(true, Relaxed);
+    }
+
+    /// Lets a broken response fail once the engine has written everything that it held of it.
+    fn fail_flushed_relay(&self, cx: &Context<'_>) {
+        if !self.relay_broken.load(Relaxed) || self.activity.write_blocked.load(Relaxed) {
+            return;
+        }
+        self.relay_broken.store(false, Relaxed);
+        if let Some(relay) = self.relay().as_mut() {
+            relay.note_flushed();
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -386,6 +406,7 @@ where
     {
         relay.poll_ahead(connection, cx);
     }
+    connection.fail_flushed_relay(cx);
     // What came before the refused message is answered first.
     let nothing_open = matches!(activity.phase(), Phase::Idle | Phase::Head) && !activity.write_blocked.load(Relaxed);
     match connection.refusal() {
@@ -415,7 +436,7 @@ fn obey(order: Order, connection: &Connection) -> Option<Pause> {
     match order {
         Order::Park => at_rest.then_some(Pause::Rest),
         Order::Close => at_rest.then_some(Pause::Cut),
-        Order::HeadTimeout => (activity.phase() == Phase::Head).then(|| {
+        Order::HeadTimeout => (activity.phase() == Phase::Head && !activity.write_blocked.load(Relaxed)).then(|| {
             connection.worker.metrics.limit_hit(Limit::HeaderTimeout);
             Pause::Refused(FailureKind::RequestTimeout)
         }),

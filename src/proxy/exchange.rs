@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
@@ -97,11 +98,19 @@ impl Described {
             method: head.method.clone(),
             uri: head.uri.clone(),
             version: head.version,
-            host: headers.get(header::HOST).cloned(),
+            host: Self::host(head),
             user_agent: headers.get(header::USER_AGENT).cloned(),
             referer: headers.get(header::REFERER).cloned(),
             arrived_at_unix: clock::unix_now(),
         }
+    }
+}
+
+impl Described {
+    /// Whom the request is for: of an absolute target its authority, whatever `Host` says. RFC 9112 §3.2.2.
+    fn host(head: &Parts) -> Option<HeaderValue> {
+        let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+        authority.or_else(|| head.headers.get(header::HOST).cloned())
     }
 }
 
@@ -338,7 +347,10 @@ impl Drop for Exchange {
         let duration = now.since(self.started);
         self.count(duration);
         self.log(duration);
-        self.connection.activity.leave_backend();
-        self.connection.activity.enter(Phase::Idle, now);
+        let activity = &self.connection.activity;
+        activity.leave_backend();
+        // The beginning of the next head may have come along with this request: no read will begin its time.
+        let next = if activity.mid_message.load(Relaxed) { Phase::Head } else { Phase::Idle };
+        activity.enter(next, now);
     }
 }

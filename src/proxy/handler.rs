@@ -94,6 +94,7 @@ fn decide(exchange: &mut Exchange, head: &mut Parts) -> Result<Decision, Failure
     match (&route.action, onward) {
         (_, Onward::AnswerHere) => Ok(Decision::Answer(ours(exchange, options_reply()))),
         (RouteAction::Redirect(redirect), _) => {
+            exchange.take_route(&route);
             Ok(Decision::Answer(ours(exchange, redirected(exchange, redirect, head)?)))
         }
         (RouteAction::Forward(_), _) => Ok(Decision::Forward(route)),

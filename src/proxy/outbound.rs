@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 
-use http::header::{EXPECT, HeaderMap, HeaderName, HeaderValue, TRAILER};
+use http::header::{EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use http::request::Parts;
 use http::uri::PathAndQuery;
 use http::{Request, Uri, Version};
@@ -27,6 +27,9 @@ use crate::runtime::group::Stake;
 use crate::telemetry::metrics::Limit;
 
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+
+/// The host of an HTTP/1.0 client that names none: every request of HTTP/1.1 has one. RFC 9112 §3.2.
+const NAMELESS: HeaderValue = HeaderValue::from_static("localhost");
 
 /// A request ready for a backend.
 pub(crate) struct Outbound {
@@ -64,6 +67,9 @@ pub(crate) async fn prepare(
     readdress(&mut head, route)?;
     let cleaned = sign(exchange, &mut head)?;
     announce_prefix(route, &mut head.headers);
+    if exchange.version == Version::HTTP_10 {
+        head.headers.entry(HOST).or_insert(NAMELESS);
+    }
     upgrade.reissue(&mut head.headers);
     let body = if incoming.is_end_stream() {
         if announced != Framing::None {

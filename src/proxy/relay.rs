@@ -27,6 +27,8 @@ pub(crate) struct Relay {
     ahead_bytes: usize,
     ahead_bytes_max: usize,
     failure: Option<ProxyError>,
+    /// What came before the failure is on the wire: the engine throws away what it still holds when a body fails.
+    is_flushed: bool,
     /// The limit was counted once for this response.
     noted_full: bool,
 }
@@ -60,6 +62,7 @@ impl Relay {
             ahead_bytes: 0,
             ahead_bytes_max,
             failure: None,
+            is_flushed: false,
             noted_full: false,
         }
     }
@@ -89,10 +92,27 @@ impl Relay {
             self.ahead_bytes -= data_len(&frame);
             return Poll::Ready(Some(Ok(frame)));
         }
-        if let Some(failure) = self.failure.take() {
-            return Poll::Ready(Some(Err(failure)));
+        if self.failure.is_none() {
+            match ready!(self.poll_source(connection, cx)) {
+                Some(Err(failure)) => self.hold(failure, connection),
+                polled => return Poll::Ready(polled),
+            }
         }
-        self.poll_source(connection, cx)
+        match self.failure.take_if(|_| self.is_flushed) {
+            Some(failure) => Poll::Ready(Some(Err(failure))),
+            None => Poll::Pending, // the connection wakes the engine once everything is written
+        }
+    }
+
+    /// Keeps a failure until the client has what came before it.
+    fn hold(&mut self, failure: ProxyError, connection: &Connection) {
+        self.failure = Some(failure);
+        connection.note_relay_broken();
+    }
+
+    /// Everything that came before the failure is written.
+    pub(crate) fn note_flushed(&mut self) {
+        self.is_flushed = true;
     }
 
     /// Reads ahead while the client does not read.
@@ -102,7 +122,7 @@ impl Relay {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.push_ahead(frame);
                 }
-                Poll::Ready(Some(Err(failure))) => self.failure = Some(failure),
+                Poll::Ready(Some(Err(failure))) => self.hold(failure, connection),
                 Poll::Ready(None) | Poll::Pending => return,
             }
         }

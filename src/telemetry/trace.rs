@@ -1,6 +1,6 @@
 //! W3C Trace Context: reads `traceparent`, continues the trace, or begins one.
 //! Promises that what it writes is valid whatever it read, without allocating.
-//! It records and samples nothing, and leaves `tracestate` alone: it may only travel on if `traceparent` was valid.
+//! It records and samples nothing, and leaves `tracestate` to `http::signature`: it may only travel on if `traceparent` was valid.
 
 use std::fmt;
 
@@ -61,6 +61,11 @@ impl TraceContext {
             Some(parent) => parent.child(),
             None => Self::begin(request_id),
         }
+    }
+
+    /// Whether it is part of the trace of this `traceparent`.
+    pub fn continues(&self, traceparent: &[u8]) -> bool {
+        Self::parse(traceparent).is_some_and(|parent| parent.trace_id == self.trace_id)
     }
 
     /// The trace id as text, without allocation.

@@ -184,6 +184,26 @@ async fn c19_a_truncated_body_looks_truncated() {
     }
 }
 
+/// The engine throws away what it still holds when a body fails: the failure waits until that is written.
+#[tokio::test]
+async fn c19_what_came_before_a_body_broke_off_goes_down() {
+    let body = "x".repeat(3_000);
+    let sized = format!("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{body}");
+    let chunked = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nbb8\r\n{body}\r\n");
+    for bytes in [sized, chunked] {
+        for nth in 0..20_u64 {
+            // Whether the end is here with the head is chance: then, and only then, it is a 502.
+            let pause = Act::Pause(Duration::from_micros(nth * 50));
+            let acts = vec![Act::ReadBody, Act::Send(bytes.clone().into()), pause, Act::Close];
+            let answer = scripted(acts).await.send_to_end(GET).await;
+            match answer.status() {
+                200 => assert_eq!(answer.text().matches('x').count(), 3_000, "{}", answer.text().len()),
+                status => assert_eq!(status, 502, "{}", answer.text()),
+            }
+        }
+    }
+}
+
 /// S-06 for responses: the client never sees a clean end.
 #[tokio::test]
 async fn s06_a_broken_chunk_of_a_response_never_ends_it_cleanly() {

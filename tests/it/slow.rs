@@ -54,6 +54,37 @@ async fn s40_a_header_block_sent_drop_by_drop_ends_by_the_header_timeout() {
     assert_serves(&portway).await;
 }
 
+/// No read begins the time of a head whose first bytes came along with the request before it.
+#[tokio::test]
+async fn s40_half_a_head_that_came_along_with_a_request_ends_by_the_header_timeout() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&one_backend("limits: { header_timeout: 1s }", "", &origin)).await;
+    let mut client = portway.connect().await;
+    let began_at = Instant::now();
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HT").await;
+    assert_eq!(client.response().await.status, 200);
+
+    let (bytes, ending) = client.until_close(PATIENCE).await;
+
+    assert_ne!(ending, Ending::StillOpen);
+    assert!(bytes.starts_with(b"HTTP/1.1 408 "), "{}", String::from_utf8_lossy(&bytes));
+    assert_took(began_at, Duration::from_secs(1));
+    assert_eq!(origin.n_requests(), 1);
+    portway.wait_limit("header_timeout").await;
+}
+
+/// The same while the rest of it comes in time.
+#[tokio::test]
+async fn a_head_that_came_in_part_with_the_request_before_it_is_served() {
+    let origin = Origin::hello("hi").await;
+    let portway = Portway::start(&one_backend("limits: { header_timeout: 1s }", "", &origin)).await;
+    let mut client = portway.connect().await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /x HT").await;
+    assert_eq!(client.response().await.status, 200);
+    client.send("TP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 200);
+}
+
 #[tokio::test]
 async fn s41_a_connection_that_never_says_anything_ends_by_the_keep_alive_timeout() {
     let origin = Origin::hello("hi").await;
