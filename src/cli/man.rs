@@ -18,8 +18,14 @@ Where the configuration is looked for, in this order, unless \\fB\\-c\\fR or \\f
 TERM, INT, QUIT
 Drain: take no new connection, finish what is open, then exit. A second one ends what is open at once.
 .TP
+HUP
+Read the configuration again and apply it.
+.TP
 USR1
 Open the access log again, after rotation.
+.TP
+USR2
+Nothing but a line in the log: this version cannot hand over to a new binary.
 .SH EXIT STATUS
 .TP
 0

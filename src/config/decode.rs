@@ -7,7 +7,7 @@ use super::diagnostic::Report;
 use super::expand::{self, Environment};
 use super::scalar::{Kind, Scalar};
 use super::source::Span;
-use super::tree::{Entry, Node, Value};
+use super::tree::{Entry, Node, Style, Value, glued_key};
 
 /// Something that is read from a node of the tree.
 pub trait Decode: Sized {
@@ -52,7 +52,12 @@ impl<'a> Decoder<'a> {
             context if context.is_empty() => format!("this must be {what}, not {}", node.kind()),
             context => format!("{context} must be {what}, not {}", node.kind()),
         };
-        self.report.error(node.span, message, format!("write {what}"));
+        let glued = match &node.value {
+            Value::Scalar(text) if text.style == Style::Plain && !what.starts_with("a route") => glued_key(&text.text),
+            _ => None,
+        };
+        let help = glued.map_or_else(|| format!("write {what}"), |key| format!("write a space after `{key}`"));
+        self.report.error(node.span, message, help);
     }
 
     /// Reads a mapping key by key and reports the keys that `read` did not ask for.
@@ -61,7 +66,15 @@ impl<'a> Decoder<'a> {
             self.expected(example, node);
             return None;
         };
-        let mut keys = Keys { decoder: self, entries, span: node.span, known: Vec::new(), later: &[], hints: &[] };
+        let mut keys = Keys {
+            decoder: self,
+            entries,
+            span: node.span,
+            known: Vec::new(),
+            later: &[],
+            hints: &[],
+            extension_help: None,
+        };
         let value = read(&mut keys);
         keys.close();
         Some(value)
@@ -77,6 +90,7 @@ pub struct Keys<'n, 'a> {
     known: Vec<&'static str>,
     later: &'static [&'static str],
     hints: &'static [(&'static str, &'static str)],
+    extension_help: Option<&'static str>,
 }
 
 impl Keys<'_, '_> {
@@ -88,6 +102,15 @@ impl Keys<'_, '_> {
             return None;
         }
         self.decoder.inside(format!("`{key}`"), &entry.value)
+    }
+
+    /// The value of a key that has no default: with nothing behind it, somebody has forgotten something.
+    pub fn filled<T: Decode>(&mut self, key: &'static str) -> Option<T> {
+        if let Some(entry) = self.entries.iter().find(|entry| entry.key == key && entry.value.is_null()) {
+            let message = format!("`{key}` of {} is empty", self.decoder.context());
+            self.decoder.report.error(entry.key_span, message, "write its value, or remove the line");
+        }
+        self.get(key)
     }
 
     /// The value of a key that this mapping cannot do without.
@@ -111,7 +134,8 @@ impl Keys<'_, '_> {
 
     /// Whether there is a key that most likely should be this one.
     pub fn has_misspelled(&self, key: &'static str) -> bool {
-        self.entries.iter().any(|entry| meant(&entry.key, std::iter::once(key)) == Some(key))
+        let others = self.entries.iter().filter(|entry| entry.key != key);
+        others.into_iter().any(|entry| meant(&entry.key, std::iter::once(key)) == Some(key))
     }
 
     /// Where a key stands, if it is there.
@@ -129,10 +153,22 @@ impl Keys<'_, '_> {
         self.hints = hints;
     }
 
+    /// Warns of keys in `x-`, which are left out everywhere, where people mean something by them.
+    pub fn doubt_extensions(&mut self, help: &'static str) {
+        self.extension_help = Some(help);
+    }
+
     fn close(self) {
-        let Keys { decoder, entries, known, later, hints, .. } = self;
+        let Keys { decoder, entries, known, later, hints, extension_help, .. } = self;
         for entry in entries.iter().filter(|entry| !known.contains(&entry.key.as_str())) {
-            if entry.key.starts_with("x-") || decoder.report.is_full() {
+            if decoder.report.is_full() {
+                continue;
+            }
+            if entry.key.starts_with("x-") {
+                if let Some(help) = extension_help {
+                    let message = format!("`{}` does nothing here: keys in `x-` are for notes and anchors", entry.key);
+                    decoder.report.warning(entry.key_span, message, help);
+                }
                 continue;
             }
             if later.contains(&entry.key.as_str()) {

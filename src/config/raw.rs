@@ -204,6 +204,15 @@ pub enum RouteForm {
     Broken(Box<Route>),
 }
 
+impl Route {
+    /// Whether a variable decides which requests it takes.
+    pub fn has_variables(&self) -> bool {
+        let holds = |text: &Option<Scalar<kind::Text>>| text.as_ref().is_some_and(Scalar::has_variables);
+        let is_variable = |path: &Option<Scalar<kind::Path>>| path.as_ref().is_some_and(Scalar::has_variables);
+        holds(&self.host) || holds(&self.regex) || is_variable(&self.path) || is_variable(&self.exact)
+    }
+}
+
 /// Which requests, and what changes on their way. All conditions must hold.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

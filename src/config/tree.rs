@@ -354,10 +354,23 @@ impl Builder<'_> {
                 help,
             );
         }
+        if let Some(key) = key_without_space(text, at).filter(|_| error.info().contains("simple key")) {
+            let help = format!("write a space after `{}`", &text[key.clone()]);
+            return Mistake::new(Span::new(self.file, key), "a key without a space after its colon", help);
+        }
         let span = Span::new(self.file, at..at);
         match error.info() {
             info if info.contains("recursion limit") => {
                 Mistake::new(span, "nesting too deep", "no configuration needs that; is a bracket left open?")
+            }
+            info if info.contains("unknown anchor") && text[at..].starts_with("*.") => {
+                let host = text[at..].split([' ', ',', ']', '}', '\r', '\n']).next().unwrap_or_default();
+                let help = format!("write it in quotes: \"{host}\"");
+                Mistake::new(span, "a `*` without quotes: YAML takes it for an alias", help)
+            }
+            info if info.contains("expected '-' indicator") => {
+                let help = "begin it with `-`, or indent it as far as the keys of the entry that it belongs to";
+                Mistake::new(span, "this line is neither an entry of the list above it nor part of one", help)
             }
             info if info.contains("unknown anchor") => {
                 Mistake::new(span, "no anchor of this name", "define it earlier in the file with `&name`")
@@ -367,6 +380,36 @@ impl Builder<'_> {
             }
         }
     }
+}
+
+/// `timeout:` of a line such as `timeout:3s`, in the line of byte `at` or in the last one before it that says anything.
+fn key_without_space(text: &str, at: usize) -> Option<Range<usize>> {
+    let end = text[at..].find('\n').map_or(text.len(), |n| at + n);
+    let mut start = end;
+    let lines = text[..end].rsplit('\n').map(|line| {
+        start -= line.len();
+        let line_start = start;
+        start = start.saturating_sub(1);
+        (line_start, line)
+    });
+    let said = lines.take(LINES_LOOKED_BACK).filter(|(_, line)| !line.trim().is_empty()).take(2);
+    said.filter_map(|(start, line)| {
+        let n_before = line.len() - line.trim_start_matches([' ', '-']).len();
+        let key = glued_key(&line[n_before..])?;
+        Some(start + n_before..start + n_before + key.len())
+    })
+    .next()
+}
+
+/// Empty lines are few between a mistake and where the parser stumbles over it.
+const LINES_LOOKED_BACK: usize = 16;
+
+/// `backends:` of text such as `backends:[a]`, which YAML takes for text and nothing else.
+pub(super) fn glued_key(text: &str) -> Option<&str> {
+    let n_name = text.bytes().take_while(|byte| byte.is_ascii_lowercase() || *byte == b'_').count();
+    let rest = text[n_name..].strip_prefix(':').filter(|_| n_name > 0)?;
+    let is_glued = rest.starts_with(|next: char| !next.is_whitespace() && next != '/');
+    is_glued.then(|| &text[..=n_name])
 }
 
 /// The tab that most likely caused an error at byte `at`: in the indentation of its line or of the line before.

@@ -281,7 +281,9 @@ pub(crate) struct Sight {
 pub(crate) fn verdict(sight: &Sight, limits: &Limits) -> Option<Order> {
     match sight.phase {
         // The exchange is over for us, but the client has not taken all of it.
-        Phase::Idle | Phase::Head if sight.client_owes == Owes::Room => too_slow(sight, limits).then_some(Order::Stalled),
+        Phase::Idle | Phase::Head if sight.client_owes == Owes::Room => {
+            too_slow(sight, limits).then_some(Order::Stalled)
+        }
         Phase::Idle if sight.in_phase >= limits.keep_alive => Some(Order::Close),
         Phase::Idle if sight.mid_message => None,
         Phase::Idle => (sight.in_phase >= park_after(sight.awake)).then_some(Order::Park),

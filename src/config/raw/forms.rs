@@ -151,7 +151,7 @@ impl Decode for Balance {
             return Decode::decode(node, decoder).map(Balance::Word);
         }
         let example = "least_requests, peak_ewma, round_robin, random or { hash: … }";
-        let hash: Option<HashKey> = decoder.mapping(node, example, |keys| keys.get("hash"))?;
+        let hash: Option<HashKey> = decoder.mapping(node, example, |keys| keys.filled("hash"))?;
         if hash.is_none() {
             // A `hash` that could not be read was reported where it stands; this is the mapping without one.
             if matches!(&node.value, Value::Mapping(entries) if entries.iter().all(|entry| entry.key != "hash")) {

@@ -55,10 +55,10 @@ impl Decode for Service {
             report_second_source(keys);
             let mut service = Service {
                 route: keys.get("route"),
-                backends: keys.get("backends"),
-                docker: keys.get("docker"),
-                container: keys.get("container"),
-                swarm: keys.get("swarm"),
+                backends: keys.filled("backends"),
+                docker: keys.filled("docker"),
+                container: keys.filled("container"),
+                swarm: keys.filled("swarm"),
                 autoscale: keys.get("autoscale"),
                 protocol: keys.get("protocol"),
                 balance: keys.get("balance"),
@@ -79,6 +79,9 @@ impl Decode for Service {
                 headers: keys.get("headers"),
                 drain: keys.get("drain"),
             };
+            if service.route.is_none() && keys.has_misspelled("route") {
+                service.route = Some(vec![RouteForm::Broken(Box::default())]);
+            }
             let is_found = service.docker.is_some() || service.container.is_some() || service.swarm.is_some();
             if service.backends.is_none() && !is_found {
                 service.backends = unreadable_source(keys);
@@ -103,7 +106,7 @@ const BELOW_SOURCE: &[(&str, &str)] = &[
 /// What stands for backends that were typed, but wrong, under a wrong name, or in a way of a later version: that was reported, and "no
 /// backends" beside it would mislead.
 fn unreadable_source(keys: &Keys<'_, '_>) -> Option<Vec<Backend>> {
-    let is_meant = |key: &'static str| keys.has_value(key) || keys.has_misspelled(key);
+    let is_meant = |key: &'static str| keys.span_of(key).is_some() || keys.has_misspelled(key);
     let is_there = SOURCES.into_iter().chain(["image", "label"]).any(is_meant);
     is_there.then(|| vec![Backend { address: None, weight: None, zone: None }])
 }
@@ -154,7 +157,7 @@ impl Decode for AccessLog {
         }
         decoder.mapping(node, "json, combined, off, or a mapping", |keys| AccessLog {
             format: keys.get("format"),
-            path: keys.get("path"),
+            path: keys.filled("path"),
             only: keys.get("only"),
             query: keys.get("query"),
             attempts: keys.get("attempts"),
@@ -187,16 +190,16 @@ impl Decode for Shutdown {
 impl Decode for Route {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
         decoder.mapping(node, "a route such as shop.example.com/api or { path: /api }", |keys| Route {
-            host: keys.get("host"),
+            host: keys.filled("host"),
             path: keys.get("path"),
-            exact: keys.get("exact"),
-            regex: keys.get("regex"),
+            exact: keys.filled("exact"),
+            regex: keys.filled("regex"),
             methods: keys.get("methods"),
             headers: keys.get("headers"),
             query: keys.get("query"),
-            strip_prefix: keys.get("strip_prefix"),
-            rewrite: keys.get("rewrite"),
-            redirect: keys.get("redirect"),
+            strip_prefix: keys.filled("strip_prefix"),
+            rewrite: keys.filled("rewrite"),
+            redirect: keys.filled("redirect"),
         })
     }
 }
@@ -300,18 +303,18 @@ impl Decode for Compression {
 
 impl Decode for Headers {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        decoder.mapping(node, "a mapping such as { response: { set: { x-frame-options: DENY } } }", |keys| Headers {
-            request: keys.get("request"),
-            response: keys.get("response"),
+        decoder.mapping(node, "a mapping such as { response: { set: { x-frame-options: DENY } } }", |keys| {
+            keys.doubt_extensions("for a header, write `response: { set: { name: value } }`, or `request:`");
+            Headers { request: keys.get("request"), response: keys.get("response") }
         })
     }
 }
 
 impl Decode for HeaderEdit {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
-        decoder.mapping(node, "a mapping such as { set: { name: value }, remove: [name] }", |keys| HeaderEdit {
-            set: keys.get("set"),
-            remove: keys.get("remove"),
+        decoder.mapping(node, "a mapping such as { set: { name: value }, remove: [name] }", |keys| {
+            keys.doubt_extensions("for a header, write it below `set:`");
+            HeaderEdit { set: keys.get("set"), remove: keys.get("remove") }
         })
     }
 }

@@ -71,7 +71,7 @@ portway.yaml: 3 errors, 0 warnings";
 }
 
 /// The keys of a service, and what is said about them. Its first line is line 3, its first column 5.
-const SERVICE_CASES: [(&str, &str); 62] = [
+const SERVICE_CASES: [(&str, &str); 70] = [
     ("timeout: 2", "3:14 \"2\" needs a unit, e.g. 2s (units are ms, s, m, h and d)"),
     (
         "timeout: 0s",
@@ -216,6 +216,26 @@ const SERVICE_CASES: [(&str, &str); 62] = [
         "3:17 two routes of `web` are the same: both take /a (again here; add `headers:` or `methods:` to tell them apart)",
     ),
     (
+        "route: [\"${ROUTE}/x\", \"${ROUTE}/x\"]",
+        "3:27 two routes of `web` are the same: both take ${ROUTE}/x (again here; add `headers:` or `methods:` to tell them apart)",
+    ),
+    ("backends:", "3:5 `backends` of service `web` is empty (write its value, or remove the line)"),
+    ("docker:", "3:5 `docker` of service `web` is empty (write its value, or remove the line)"),
+    ("backends: [{ address: }]", "3:16 `backends` of service `web` has no `address` (add `address:`)"),
+    (
+        "route: { redirect: }",
+        "3:14 `redirect` of `route` of service `web` is empty (write its value, or remove the line)",
+    ),
+    ("balance: { hash: }", "3:16 `hash` of `balance` of service `web` is empty (write its value, or remove the line)"),
+    (
+        "headers: { x-a: b }",
+        "warning 3:16 `x-a` does nothing here: keys in `x-` are for notes and anchors (for a header, write `response: { set: { name: value } }`, or `request:`)",
+    ),
+    (
+        "headers: { response: { x-a: b } }",
+        "warning 3:28 `x-a` does nothing here: keys in `x-` are for notes and anchors (for a header, write it below `set:`)",
+    ),
+    (
         "cors: { credentials: true }",
         "3:26 cookies for every origin (list the origins that may send cookies under `origins`)",
     ),
@@ -246,9 +266,17 @@ fn each_mistake_elsewhere_has_its_message() {
         ("listen: []", "1:1 `listen` is an empty list (leave it out for :8080)"),
         (
             "listen: [\":80\", \"127.0.0.1:80\"]",
-            "1:17 two listeners take 127.0.0.1:80 (again here; give one of them another port)",
+            "1:17 two listeners take the same connections (again here; give one of them another port)",
         ),
-        ("listen: \":9900\"", "1:9 two listeners take 127.0.0.1:9900 (again here; give one of them another port)"),
+        (
+            "listen: \":9900\"",
+            "1:9 the admin listener is at 127.0.0.1:9900 unless `admin` says otherwise (give this listener another port, or write `admin:` with another one)",
+        ),
+        (
+            "admin: \"127.0.0.1:8080\"",
+            "1:8 requests are taken at :8080 unless `listen` says otherwise (give the admin listener another port, or write `listen:` with another one)",
+        ),
+        ("listen: { address: }", "1:9 `listen` has no `address` (add `address:`)"),
         ("listen: { adress: \":80\" }", "1:11 unknown key `adress` in `listen` (did you mean `address`?)"),
         (
             "admin: \":9900\"",

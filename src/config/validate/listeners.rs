@@ -99,8 +99,23 @@ pub(crate) fn reject_overlaps(
         if let Some((_, first_span)) = seen.iter().find(|(first, _)| overlap(first, address)) {
             // Of the two, the one that somebody typed.
             let (at, other) = if span.is_some() { (span, *first_span) } else { (*first_span, span) };
-            let message = format!("two listeners take {}", address);
-            check.error(at, message, "again here; give one of them another port").also(other, "first here");
+            match (first_span.is_some(), span.is_some()) {
+                (true, true) => check
+                    .error(at, "two listeners take the same connections", "again here; give one of them another port")
+                    .also(other, "first here"),
+                (_, false) => {
+                    let message = format!("the admin listener is at {} unless `admin` says otherwise", defaults::ADMIN);
+                    check.error(at, message, "give this listener another port, or write `admin:` with another one");
+                }
+                (false, true) => {
+                    let message = format!("requests are taken at {} unless `listen` says otherwise", defaults::LISTEN);
+                    check.error(
+                        at,
+                        message,
+                        "give the admin listener another port, or write `listen:` with another one",
+                    );
+                }
+            }
         }
         seen.push((address, span));
     }

@@ -80,24 +80,56 @@ impl SeenSwarms {
     }
 }
 
+/// A route and where it stands.
+struct Placed {
+    route: Route,
+    at: Span,
+    /// As messages may show it: `None` if that would show what a variable holds.
+    shown: Option<String>,
+    /// Nobody typed it: a service without `route` takes everything.
+    is_default: bool,
+}
+
+impl Placed {
+    fn typed(form: &raw::RouteForm, service: Span, check: &mut Check<'_>) -> Option<Self> {
+        let (route, at) = routes::route(form, service, check)?;
+        let shown = match form {
+            raw::RouteForm::Short(scalar) if scalar.has_variables() => Some(scalar.shown().to_owned()),
+            raw::RouteForm::Long(long) | raw::RouteForm::Broken(long) if long.has_variables() => None,
+            _ => Some(route.display.clone()),
+        };
+        Some(Self { route, at, shown, is_default: false })
+    }
+
+    fn catch_all(service: Span) -> Self {
+        let (route, at) = routes::catch_all(service);
+        Self { shown: Some(route.display.clone()), route, at, is_default: true }
+    }
+}
+
 /// Where each set of conditions stood first.
 #[derive(Default)]
 struct SeenRoutes(HashMap<String, (String, Span)>);
 
 impl SeenRoutes {
-    fn add(&mut self, service: &str, route: &Route, at: Span, check: &mut Check<'_>) {
-        let fingerprint = routes::fingerprint(&route.matcher);
+    fn add(&mut self, service: &str, placed: &Placed, check: &mut Check<'_>) {
+        let fingerprint = routes::fingerprint(&placed.route.matcher);
         let Some((first_service, first)) = self.0.get(&fingerprint) else {
-            self.0.insert(fingerprint, (service.to_owned(), at));
+            self.0.insert(fingerprint, (service.to_owned(), placed.at));
             return;
         };
-        let message = match first_service == service {
-            true => format!("two routes of `{service}` are the same: both take {}", route.display),
-            false => format!("two routes are the same: `{first_service}` and `{service}` both take {}", route.display),
+        let taken = placed.shown.as_deref().map(|shown| format!("take {shown}"));
+        let message = match (first_service == service, taken) {
+            (true, Some(taken)) => format!("two routes of `{service}` are the same: both {taken}"),
+            (true, None) => format!("two routes of `{service}` are the same"),
+            (false, Some(taken)) => format!("two routes are the same: `{first_service}` and `{service}` both {taken}"),
+            (false, None) => format!("two routes are the same: one of `{first_service}` and one of `{service}`"),
         };
-        check
-            .error(at, message, "again here; add `headers:` or `methods:` to tell them apart")
-            .also(*first, "first here");
+        let help = match placed.is_default {
+            true => "again here; give one of them a `route:`, such as /api",
+            false => "again here; add `headers:` or `methods:` to tell them apart",
+        };
+        check.error(placed.at, message, help).also(*first, "first here");
     }
 }
 
@@ -154,19 +186,19 @@ fn routes_of(
     check: &mut Check<'_>,
 ) -> Vec<Route> {
     let placed = match raw.route.as_deref() {
-        None => vec![routes::catch_all(named.span)],
+        None => vec![Placed::catch_all(named.span)],
         Some(forms) => {
             if forms.is_empty() {
                 let message = format!("service `{}` has an empty list of routes", named.name);
                 check.error(named.span, message, "leave `route` out to take everything");
             }
-            forms.iter().filter_map(|form| routes::route(form, named.span, check)).collect()
+            forms.iter().filter_map(|form| Placed::typed(form, named.span, check)).collect()
         }
     };
-    for (route, at) in &placed {
-        seen.add(&named.name, route, *at, check);
+    for placed in &placed {
+        seen.add(&named.name, placed, check);
     }
-    placed.into_iter().map(|(route, _)| route).collect()
+    placed.into_iter().map(|placed| placed.route).collect()
 }
 
 /// Where the backends come from. What cannot be told was reported, and is no backends.
