@@ -147,8 +147,9 @@ struct DrainRequest {
 impl DrainRequest {
     fn read(body: &[u8]) -> Result<Self, Problem> {
         match body.trim_ascii() {
-            b"" => Ok(Self::default()),
-            body => serde_json::from_slice(body).map_err(|error| Self::misread(&error.to_string())),
+            [] => Ok(Self::default()),
+            body @ [b'{', ..] => serde_json::from_slice(body).map_err(|error| Self::misread(&error.to_string())),
+            _ => Err(Self::misread("it is no JSON object")),
         }
     }
 
@@ -179,7 +180,9 @@ fn drain(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
 fn undrain(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
     let request = DrainRequest::read(body)?;
     let Some((service, backend)) = request.backend()? else {
-        return Err(DrainRequest::misread("it names no backend, and a process that drains cannot be stopped from it"));
+        let message =
+            "the body must be `{ \"service\": …, \"backend\": … }`: a process that drains cannot be stopped from it";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", message.to_owned()));
     };
     handled(resources.by_hand.undrain(service, backend))
 }
