@@ -124,6 +124,16 @@ mod tests {
         assert_eq!(signed(&theirs).unwrap(), format!("host: a\r\nvia: 1.1 other\r\n{ours}"));
     }
 
+    /// Trace Context §3.3: it goes on only beside the parent that it came with.
+    #[test]
+    fn what_vendors_know_goes_on_with_its_own_trace_only() {
+        let state = ("tracestate", "a=1");
+        let kept = |fields: &[(&'static str, &'static str)]| signed(fields).unwrap().contains("tracestate: a=1");
+        assert!(kept(&[("traceparent", "00-00000000000000000000000000000001-0000000000000009-01"), state]));
+        assert!(!kept(&[("traceparent", "00-1-2-01"), state]));
+        assert!(!kept(&[state]));
+    }
+
     #[test]
     fn a_request_that_comes_round_again_is_noticed() {
         assert_eq!(signed(&[("host", "a"), (VIA.as_str(), "1.1 x, 1.1 Portway-1")]), Err(FailureKind::LoopDetected));

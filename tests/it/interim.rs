@@ -152,7 +152,10 @@ async fn c23_http_1_0_has_no_expectation() {
     let request = "POST /in HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello";
     let answer = pair.send_to_end(request).await;
     assert!(answer.text().contains(" 200 ") && !answer.text().contains(" 100 "), "{}", answer.text());
-    assert_eq!(pair.origin.only_request().body.content, b"hello");
+    let received = pair.origin.only_request();
+    assert_eq!(received.body.content, b"hello");
+    // C-05: what goes up is HTTP/1.1, where a request without `Host` is none.
+    assert_eq!((received.head.get("expect"), received.head.all("host")), (None, vec!["localhost"]));
 }
 
 #[tokio::test]

@@ -79,6 +79,15 @@ async fn a_query_is_logged_only_when_asked_for() {
     assert!(!pair.portway.stdout().contains("secret"));
 }
 
+/// C-03: whatever `Host` says beside an absolute target, it chose no backend.
+#[tokio::test]
+async fn the_host_of_an_absolute_target_is_its_own() {
+    let pair = Pair::hello().await;
+    let request = "GET http://b.example:81/in HTTP/1.1\r\nHost: somebody.else\r\n\r\n";
+    assert_eq!(pair.ask("GET", request).await.status, 200);
+    assert_eq!(records(&pair.portway, 1).await[0]["host"], "b.example:81");
+}
+
 /// What is refused before it is a request leaves a line too.
 #[tokio::test]
 async fn every_refused_head_has_one_record_and_one_count() {

@@ -272,6 +272,7 @@ fn each_mistake_elsewhere_has_its_message() {
             "listen: \":9900\"",
             "1:9 the admin listener is at 127.0.0.1:9900 unless `admin` says otherwise (give this listener another port, or write `admin:` with another one)",
         ),
+        ("admin: no", "1:8 \"no\" is not the address of the admin listener (write `off`)"),
         (
             "admin: \"127.0.0.1:8080\"",
             "1:8 requests are taken at :8080 unless `listen` says otherwise (give the admin listener another port, or write `listen:` with another one)",

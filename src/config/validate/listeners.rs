@@ -72,6 +72,7 @@ pub(crate) fn admin(raw: Option<&Switch<raw::Admin>>, check: &mut Check<'_>) -> 
 fn not_an_address(text: &str) -> Option<String> {
     match text {
         "on" | "yes" | "true" => Some(format!("leave it out: it is at {} unless it is `off`", defaults::ADMIN)),
+        "no" | "none" => Some("write `off`".to_owned()),
         port if port.parse::<u16>().is_ok() => Some(format!("write it as 127.0.0.1:{port}")),
         _ => None,
     }
