@@ -180,8 +180,9 @@ fn drain(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
 fn undrain(resources: &Resources, body: &[u8]) -> Result<Answer, Problem> {
     let request = DrainRequest::read(body)?;
     let Some((service, backend)) = request.backend()? else {
-        let message = "the body names no backend: write `{ \"service\": …, \"backend\": … }`; a process that drains goes on with it";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", message.to_owned()));
+        let message = "the body names no backend: write `{ \"service\": …, \"backend\": … }`; \
+                       a process that drains goes on with it";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "bad_request", message));
     };
     handled(resources.by_hand.undrain(service, backend))
 }

@@ -53,7 +53,7 @@ impl<'a> Decoder<'a> {
             context => format!("{context} must be {what}, not {}", node.kind()),
         };
         let glued = match &node.value {
-            Value::Scalar(text) if text.style == Style::Plain && !what.starts_with("a route") => glued_key(&text.text),
+            Value::Scalar(text) if text.style == Style::Plain => glued_key(&text.text),
             _ => None,
         };
         let help = glued.map_or_else(|| format!("write {what}"), |key| format!("write a space after `{key}`"));
@@ -134,8 +134,7 @@ impl Keys<'_, '_> {
 
     /// Whether there is a key that most likely should be this one.
     pub fn has_misspelled(&self, key: &'static str) -> bool {
-        let others = self.entries.iter().filter(|entry| entry.key != key);
-        others.into_iter().any(|entry| meant(&entry.key, std::iter::once(key)) == Some(key))
+        self.entries.iter().any(|entry| entry.key != key && meant(&entry.key, std::iter::once(key)) == Some(key))
     }
 
     /// Where a key stands, if it is there.
@@ -153,7 +152,7 @@ impl Keys<'_, '_> {
         self.hints = hints;
     }
 
-    /// Warns of keys in `x-`, which are left out everywhere, where people mean something by them.
+    /// Warns of keys in `x-`: they are left out here as everywhere, but most likely mean something.
     pub fn doubt_extensions(&mut self, help: &'static str) {
         self.extension_help = Some(help);
     }

@@ -34,7 +34,7 @@ pub struct Config {
     pub workers: Option<Scalar<kind::Workers>>,
     /// How new connections find a worker: `kernel` spreads them, `balanced` gives each to the least busy. Default `kernel`.
     pub accept: Option<Scalar<kind::Accept>>,
-    /// Addresses or networks whose forwarding headers are believed. Default: none.
+    /// Addresses or networks whose forwarding headers are believed; a unix socket counts as 127.0.0.1. Default: none.
     #[schemars(schema_with = "super::schema::one_or_many::<Scalar<kind::Network>>")]
     pub trusted_proxies: Option<Vec<Scalar<kind::Network>>>,
     /// Limits of the client side, for the whole process.
@@ -204,15 +204,6 @@ pub enum RouteForm {
     Broken(Box<Route>),
 }
 
-impl Route {
-    /// Whether a variable decides which requests it takes.
-    pub fn has_variables(&self) -> bool {
-        let holds = |text: &Option<Scalar<kind::Text>>| text.as_ref().is_some_and(Scalar::has_variables);
-        let is_variable = |path: &Option<Scalar<kind::Path>>| path.as_ref().is_some_and(Scalar::has_variables);
-        holds(&self.host) || holds(&self.regex) || is_variable(&self.path) || is_variable(&self.exact)
-    }
-}
-
 /// Which requests, and what changes on their way. All conditions must hold.
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -238,6 +229,16 @@ pub struct Route {
     pub rewrite: Option<Scalar<kind::Path>>,
     /// Answers with a redirect instead: a location, in which `{scheme}`, `{host}`, `{path}` and `{query}` stand for the request's own.
     pub redirect: Option<Redirect>,
+}
+
+impl Route {
+    /// Whether a variable decides which requests it takes.
+    pub fn has_variables(&self) -> bool {
+        fn in_it<K>(text: &Option<Scalar<K>>) -> bool {
+            text.as_ref().is_some_and(Scalar::has_variables)
+        }
+        in_it(&self.host) || in_it(&self.path) || in_it(&self.exact) || in_it(&self.regex)
+    }
 }
 
 /// What a header field or a query parameter must be.

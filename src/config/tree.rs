@@ -354,7 +354,8 @@ impl Builder<'_> {
                 help,
             );
         }
-        if let Some(key) = key_without_space(text, at).filter(|_| error.info().contains("simple key")) {
+        let misses_key = ["simple key", "mapping values are not allowed"].iter().any(|why| error.info().contains(why));
+        if let Some(key) = key_without_space(text, at).filter(|_| misses_key) {
             let help = format!("write a space after `{}`", &text[key.clone()]);
             return Mistake::new(Span::new(self.file, key), "a key without a space after its colon", help);
         }
@@ -394,7 +395,7 @@ fn key_without_space(text: &str, at: usize) -> Option<Range<usize>> {
     });
     let said = lines.take(LINES_LOOKED_BACK).filter(|(_, line)| !line.trim().is_empty()).take(2);
     said.filter_map(|(start, line)| {
-        let n_before = line.len() - line.trim_start_matches([' ', '-']).len();
+        let n_before = line.len() - line.trim_start_matches(' ').len();
         let key = glued_key(&line[n_before..])?;
         Some(start + n_before..start + n_before + key.len())
     })

@@ -16,7 +16,7 @@ use crate::telemetry::trace::TraceContext;
 /// `traceparent`: <https://www.w3.org/TR/trace-context/>.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `tracestate`: what vendors know of that trace.
-pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// What is said of one request.
 #[derive(Clone, Copy)]

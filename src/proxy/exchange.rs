@@ -104,9 +104,7 @@ impl Described {
             arrived_at_unix: clock::unix_now(),
         }
     }
-}
 
-impl Described {
     /// Whom the request is for: of an absolute target its authority, whatever `Host` says. RFC 9112 §3.2.2.
     fn host(head: &Parts) -> Option<HeaderValue> {
         let authority = head.uri.authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());

@@ -88,6 +88,14 @@ async fn the_host_of_an_absolute_target_is_its_own() {
     assert_eq!(records(&pair.portway, 1).await[0]["host"], "b.example:81");
 }
 
+#[tokio::test]
+async fn a_redirect_stands_in_the_log_with_its_service() {
+    let portway = Portway::start("services: { old: { route: { redirect: \"https://b.example{path}\" } } }").await;
+    assert_eq!(portway.get("/x").await.status, 302);
+    let record = &records(&portway, 1).await[0];
+    assert_eq!((&record["service"], &record["status"]), (&"old".into(), &302.into()), "{record}");
+}
+
 /// What is refused before it is a request leaves a line too.
 #[tokio::test]
 async fn every_refused_head_has_one_record_and_one_count() {

@@ -191,10 +191,9 @@ async fn c19_what_came_before_a_body_broke_off_goes_down() {
     let sized = format!("HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n{body}");
     let chunked = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nbb8\r\n{body}\r\n");
     for bytes in [sized, chunked] {
-        for nth in 0..20_u64 {
-            // Whether the end is here with the head is chance: then, and only then, it is a 502.
-            let pause = Act::Pause(Duration::from_micros(nth * 50));
-            let acts = vec![Act::ReadBody, Act::Send(bytes.clone().into()), pause, Act::Close];
+        for _ in 0..30 {
+            // Whether the end is here with the head is chance: then, and only then, it is a 502. Any pause is too long.
+            let acts = vec![Act::ReadBody, Act::Send(bytes.clone().into()), Act::Close];
             let answer = scripted(acts).await.send_to_end(GET).await;
             match answer.status() {
                 200 => assert_eq!(answer.text().matches('x').count(), 3_000, "{}", answer.text().len()),

@@ -157,7 +157,7 @@ impl Decode for AccessLog {
         }
         decoder.mapping(node, "json, combined, off, or a mapping", |keys| AccessLog {
             format: keys.get("format"),
-            path: keys.filled("path"),
+            path: keys.get("path"),
             only: keys.get("only"),
             query: keys.get("query"),
             attempts: keys.get("attempts"),
@@ -191,7 +191,7 @@ impl Decode for Route {
     fn decode(node: &Node, decoder: &mut Decoder<'_>) -> Option<Self> {
         decoder.mapping(node, "a route such as shop.example.com/api or { path: /api }", |keys| Route {
             host: keys.filled("host"),
-            path: keys.get("path"),
+            path: keys.filled("path"),
             exact: keys.filled("exact"),
             regex: keys.filled("regex"),
             methods: keys.get("methods"),

@@ -31,7 +31,7 @@ fn each_hostile_file_ends_in_an_error_with_a_place() {
             (format!("{text}{name}: &{name} [{nine}]\n"), *name)
         },
     );
-    let cases: [(&str, Vec<u8>, &str); 30] = [
+    let cases: [(&str, Vec<u8>, &str); 25] = [
         ("tab", b"services:\n\tshop: {}\n".to_vec(), "2:1 a tab in the indentation"),
         ("tab after spaces", b"services:\n  shop:\n  \ttimeout: 1s\n".to_vec(), "3:3 a tab in the indentation"),
         ("BOM", b"\xef\xbb\xbfservices: {}\n".to_vec(), "1:1 the file begins with a byte order mark"),
@@ -60,31 +60,6 @@ fn each_hostile_file_ends_in_an_error_with_a_place() {
             "variable in braces",
             b"services: { a: { timeout: ${T:-3s} } }\n".to_vec(),
             "1:27 a variable without quotes inside of `{ }` or `[ ]`",
-        ),
-        (
-            "no space after a colon",
-            b"services:\n  a:\n    backends: [b:1]\n    timeout:3s\n\n    drain: 3s\n".to_vec(),
-            "4:5 a key without a space after its colon",
-        ),
-        (
-            "no space after the last colon",
-            b"services:\n  a:\n    backends: [b:1]\n    timeout:3s\n".to_vec(),
-            "4:5 a key without a space after its colon",
-        ),
-        (
-            "no space after the only colon",
-            b"services:\n  a:\n    backends:[b:1]\n".to_vec(),
-            "3:5 service `a` must be a mapping such as { backends: [\"127.0.0.1:5000\"] }, not text",
-        ),
-        (
-            "host without quotes",
-            b"services:\n  a:\n    route: *.example.com/\n".to_vec(),
-            "3:12 a `*` without quotes: YAML takes it for an alias",
-        ),
-        (
-            "entry without a dash",
-            b"services:\n  a:\n    backends:\n      - address: b:1\n      weight: 2\n".to_vec(),
-            "5:7 this line is neither an entry of the list above it nor part of one",
         ),
         ("brace after a dollar sign", b"services: { a: ${ b\n".to_vec(), "1:17 not valid YAML"),
         ("open quote", b"a: \"b\n".to_vec(), "1:4 not valid YAML"),

@@ -71,7 +71,7 @@ portway.yaml: 3 errors, 0 warnings";
 }
 
 /// The keys of a service, and what is said about them. Its first line is line 3, its first column 5.
-const SERVICE_CASES: [(&str, &str); 70] = [
+const SERVICE_CASES: [(&str, &str); 71] = [
     ("timeout: 2", "3:14 \"2\" needs a unit, e.g. 2s (units are ms, s, m, h and d)"),
     (
         "timeout: 0s",
@@ -226,6 +226,7 @@ const SERVICE_CASES: [(&str, &str); 70] = [
         "route: { redirect: }",
         "3:14 `redirect` of `route` of service `web` is empty (write its value, or remove the line)",
     ),
+    ("route: { path: }", "3:14 `path` of `route` of service `web` is empty (write its value, or remove the line)"),
     ("balance: { hash: }", "3:16 `hash` of `balance` of service `web` is empty (write its value, or remove the line)"),
     (
         "headers: { x-a: b }",
@@ -259,74 +260,72 @@ fn each_mistake_in_a_service_has_its_message() {
     }
 }
 
+const ELSEWHERE_CASES: [(&str, &str); 24] = [
+    ("listen: 8080", "1:9 \"8080\" has no host (write it as \":8080\")"),
+    ("listen: []", "1:1 `listen` is an empty list (leave it out for :8080)"),
+    (
+        "listen: [\":80\", \"127.0.0.1:80\"]",
+        "1:17 two listeners take the same connections (again here; give one of them another port)",
+    ),
+    (
+        "listen: \":9900\"",
+        "1:9 the admin listener is at 127.0.0.1:9900 unless `admin` says otherwise (give this listener another port, or write `admin:` with another one)",
+    ),
+    ("admin: no", "1:8 \"no\" is not the address of the admin listener (write `off`)"),
+    (
+        "admin: \"127.0.0.1:8080\"",
+        "1:8 requests are taken at :8080 unless `listen` says otherwise (give the admin listener another port, or write `listen:` with another one)",
+    ),
+    ("listen: { address: }", "1:9 `listen` has no `address` (add `address:`)"),
+    ("listen: { adress: \":80\" }", "1:11 unknown key `adress` in `listen` (did you mean `address`?)"),
+    (
+        "admin: \":9900\"",
+        "1:8 the admin address :9900 is open to more than this host and has no token (write { address: …, token: \"${PORTWAY_ADMIN_TOKEN}\" }, or listen on 127.0.0.1)",
+    ),
+    (
+        "admin: { address: \":9900\", token: \"${EMPTY}\" }",
+        "1:35 the token is empty or holds more than visible ASCII (try: openssl rand -hex 32)",
+    ),
+    ("servces: {}", "1:1 unknown key `servces` at the top level (did you mean `services`?)"),
+    (
+        "backends: [a:1]",
+        "1:1 unknown key `backends` at the top level (it belongs to a service: services.NAME.backends)",
+    ),
+    (
+        "web: { backends: [a:1] }",
+        "1:1 unknown key `web` at the top level (if `web` is a service, indent it below `services:`)",
+    ),
+    (
+        "admin: on",
+        "1:8 \"on\" is not the address of the admin listener (leave it out: it is at 127.0.0.1:9900 unless it is `off`)",
+    ),
+    ("admin: 9901", "1:8 \"9901\" is not the address of the admin listener (write it as 127.0.0.1:9901)"),
+    ("workers: 0", "1:10 \"0\" is not between 1 and 1024 (write a number such as 2)"),
+    ("accept: kernal", "1:9 \"kernal\" is not one of the words here (did you mean `kernel`?)"),
+    (
+        "trusted_proxies: [10.0.0.1/8]",
+        "1:19 \"10.0.0.1/8\" is an address inside of a network (the network is 10.0.0.0/8, the address alone 10.0.0.1)",
+    ),
+    (
+        "trusted_proxies: proxy",
+        "1:18 \"proxy\" is neither an address nor a network (write one such as 10.0.0.0/8 or 192.0.2.7)",
+    ),
+    ("limits: { header_bytes: 1KiB }", "1:25 \"1KiB\" is not between 8KiB and 1MiB (most servers take 8KiB to 64KiB)"),
+    ("access_log: xml", "1:13 \"xml\" is not one of the words here (write json or combined)"),
+    ("access_log: { path: \"\" }", "1:21 the path of the access log is empty (write a file, or stdout)"),
+    (
+        "include: a/*/b.yaml",
+        "1:10 \"a/*/b.yaml\" has a wildcard in a folder's name (wildcards are for the file's name; list the folders)",
+    ),
+    (
+        "defaults: { route: /x }",
+        "1:20 `route` cannot stand in `defaults`: no two services share one (write it in each service)",
+    ),
+];
+
 #[test]
 fn each_mistake_elsewhere_has_its_message() {
-    let cases = [
-        ("listen: 8080", "1:9 \"8080\" has no host (write it as \":8080\")"),
-        ("listen: []", "1:1 `listen` is an empty list (leave it out for :8080)"),
-        (
-            "listen: [\":80\", \"127.0.0.1:80\"]",
-            "1:17 two listeners take the same connections (again here; give one of them another port)",
-        ),
-        (
-            "listen: \":9900\"",
-            "1:9 the admin listener is at 127.0.0.1:9900 unless `admin` says otherwise (give this listener another port, or write `admin:` with another one)",
-        ),
-        ("admin: no", "1:8 \"no\" is not the address of the admin listener (write `off`)"),
-        (
-            "admin: \"127.0.0.1:8080\"",
-            "1:8 requests are taken at :8080 unless `listen` says otherwise (give the admin listener another port, or write `listen:` with another one)",
-        ),
-        ("listen: { address: }", "1:9 `listen` has no `address` (add `address:`)"),
-        ("listen: { adress: \":80\" }", "1:11 unknown key `adress` in `listen` (did you mean `address`?)"),
-        (
-            "admin: \":9900\"",
-            "1:8 the admin address :9900 is open to more than this host and has no token (write { address: …, token: \"${PORTWAY_ADMIN_TOKEN}\" }, or listen on 127.0.0.1)",
-        ),
-        (
-            "admin: { address: \":9900\", token: \"${EMPTY}\" }",
-            "1:35 the token is empty or holds more than visible ASCII (try: openssl rand -hex 32)",
-        ),
-        ("servces: {}", "1:1 unknown key `servces` at the top level (did you mean `services`?)"),
-        (
-            "backends: [a:1]",
-            "1:1 unknown key `backends` at the top level (it belongs to a service: services.NAME.backends)",
-        ),
-        (
-            "web: { backends: [a:1] }",
-            "1:1 unknown key `web` at the top level (if `web` is a service, indent it below `services:`)",
-        ),
-        (
-            "admin: on",
-            "1:8 \"on\" is not the address of the admin listener (leave it out: it is at 127.0.0.1:9900 unless it is `off`)",
-        ),
-        ("admin: 9901", "1:8 \"9901\" is not the address of the admin listener (write it as 127.0.0.1:9901)"),
-        ("workers: 0", "1:10 \"0\" is not between 1 and 1024 (write a number such as 2)"),
-        ("accept: kernal", "1:9 \"kernal\" is not one of the words here (did you mean `kernel`?)"),
-        (
-            "trusted_proxies: [10.0.0.1/8]",
-            "1:19 \"10.0.0.1/8\" is an address inside of a network (the network is 10.0.0.0/8, the address alone 10.0.0.1)",
-        ),
-        (
-            "trusted_proxies: proxy",
-            "1:18 \"proxy\" is neither an address nor a network (write one such as 10.0.0.0/8 or 192.0.2.7)",
-        ),
-        (
-            "limits: { header_bytes: 1KiB }",
-            "1:25 \"1KiB\" is not between 8KiB and 1MiB (most servers take 8KiB to 64KiB)",
-        ),
-        ("access_log: xml", "1:13 \"xml\" is not one of the words here (write json or combined)"),
-        ("access_log: { path: \"\" }", "1:21 the path of the access log is empty (write a file, or stdout)"),
-        (
-            "include: a/*/b.yaml",
-            "1:10 \"a/*/b.yaml\" has a wildcard in a folder's name (wildcards are for the file's name; list the folders)",
-        ),
-        (
-            "defaults: { route: /x }",
-            "1:20 `route` cannot stand in `defaults`: no two services share one (write it in each service)",
-        ),
-    ];
-    for (line, want) in cases {
+    for (line, want) in ELSEWHERE_CASES {
         // The number of cores is this machine's.
         let said: Vec<_> = complaints(&format!("{line}\n{}", with_service("")))
             .into_iter()
@@ -337,6 +336,31 @@ fn each_mistake_elsewhere_has_its_message() {
             .collect();
         assert_eq!(said, [want], "{line}");
     }
+}
+
+/// YAML takes each of them for something else, and its parser stumbles later.
+#[test]
+fn slips_of_the_keyboard_are_told_where_they_are() {
+    let glued = "a key without a space after its colon (write a space after `timeout:`)";
+    for (keys, want) in [
+        ("timeout:3s\n\ndrain: 3s", format!("3:5 {glued}")),
+        ("drain: 3s\ntimeout:3s", format!("4:5 {glued}")),
+        (
+            "route: *.example.com/",
+            "3:12 a `*` without quotes: YAML takes it for an alias (write it in quotes: \"*.example.com/\")".to_owned(),
+        ),
+        (
+            "cors:\n  origins:\n    - https://a.example\n    max_age: 1h",
+            "6:9 this line is neither an entry of the list above it nor part of one (begin it with `-`, or indent it as far as the keys of the entry that it belongs to)".to_owned(),
+        ),
+    ] {
+        let text = format!("services:\n  web:\n{}", keys.lines().map(|line| format!("    {line}\n")).collect::<String>());
+        assert_eq!(complaints(&text), [want], "{keys}");
+    }
+    let only = "services:\n  web:\n    backends:[a:1]\n";
+    let want = "3:5 service `web` must be a mapping such as { backends: [\"127.0.0.1:5000\"] }, not text (write a space after `backends:`)";
+    assert_eq!(complaints(only), [want]);
+    assert_eq!(complaints(&format!("access_log: {{ path: }}\n{}", with_service(""))), [""; 0], "it has a default");
 }
 
 #[test]

@@ -98,27 +98,23 @@ pub(crate) fn reject_overlaps(
     let all = listeners.iter().map(|(listener, span)| (&listener.address, *span));
     for (address, span) in all.chain(admin.map(|(admin, span)| (&admin.address, *span))) {
         if let Some((_, first_span)) = seen.iter().find(|(first, _)| overlap(first, address)) {
-            // Of the two, the one that somebody typed.
-            let (at, other) = if span.is_some() { (span, *first_span) } else { (*first_span, span) };
-            match (first_span.is_some(), span.is_some()) {
-                (true, true) => check
-                    .error(at, "two listeners take the same connections", "again here; give one of them another port")
-                    .also(other, "first here"),
-                (_, false) => {
-                    let message = format!("the admin listener is at {} unless `admin` says otherwise", defaults::ADMIN);
-                    check.error(at, message, "give this listener another port, or write `admin:` with another one");
-                }
-                (false, true) => {
-                    let message = format!("requests are taken at {} unless `listen` says otherwise", defaults::LISTEN);
-                    check.error(
-                        at,
-                        message,
-                        "give the admin listener another port, or write `listen:` with another one",
-                    );
-                }
-            }
+            report_overlap(*first_span, span, check);
         }
         seen.push((address, span));
+    }
+}
+
+/// Says it where somebody typed one of the two: a default stands nowhere.
+fn report_overlap(first: Span, second: Span, check: &mut Check<'_>) {
+    if first.is_some() && second.is_some() {
+        let help = "again here; give one of them another port";
+        check.error(second, "two listeners take the same connections", help).also(first, "first here");
+    } else if first.is_some() {
+        let message = format!("the admin listener is at {} unless `admin` says otherwise", defaults::ADMIN);
+        check.error(first, message, "give this listener another port, or write `admin:` with another one");
+    } else {
+        let message = format!("requests are taken at {} unless `listen` says otherwise", defaults::LISTEN);
+        check.error(second, message, "give the admin listener another port, or write `listen:` with another one");
     }
 }
 
